@@ -35,6 +35,9 @@ def main() -> None:
     given = parser.parse_args()
     found = {name: read_results(name, given.mode) for name in given.encoders}
     print("\n".join([*scores(found), "", *differences(found)]))
+    every = {task for results in found.values() for task in results}
+    if left_out := sorted(every.difference(tasks_of(found))):
+        print(f"\nnot of all encoders, so left out: {', '.join(left_out)}")
 
 
 def read_results(name: str, mode: str) -> Results:
@@ -43,7 +46,9 @@ def read_results(name: str, mode: str) -> Results:
     found = {}
     for file in sorted((Path(folder) / "scores" / mode).glob("*/*.json")):
         result = load_result(file, read_json(file)["stamp"])
-        if result is not None and result.encoder == encoder:
+        if result is None:
+            raise SystemExit(f"{file} is damaged or of another version; evaluate again with --resume")
+        if result.encoder == encoder:
             found[result.task] = result
     if not found:
         raise SystemExit(f"{folder} has no results of {encoder} in the mode {mode}")

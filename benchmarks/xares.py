@@ -268,6 +268,8 @@ def main() -> None:
             draw_tasks(work / "drawn")
         found, _ = choose_tasks(given.tasks or work / "drawn", [])
         tasks = [folder for folder, task in found if task.kind == "single"]
+        if not tasks:
+            sys.exit(f"{given.tasks} has no task with one class a clip")
         rounds = [one_round(peer, encoder, tasks, work / f"round{number}") for number in range(given.rounds)]
     rows = list(rows_of(rounds, tasks))
     if given.json:

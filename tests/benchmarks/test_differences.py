@@ -11,6 +11,7 @@ from benchmarks import differences
 
 from unheard.bootstrap import N_RESAMPLES
 from unheard.evaluation.report import Result, save_result
+from unheard.files import read_json, write_json
 
 
 def write(folder: Path, encoder: str, values: dict[str, float], clips: str = "same") -> str:
@@ -32,7 +33,8 @@ def test_differences_are_paired_and_corrected(
     second = write(tmp_path / "b", "random", {"one": 0.5, "two": 0.5})
     monkeypatch.setattr(sys, "argv", ["differences", first, second])
     differences.main()
-    lines = capsys.readouterr().out.splitlines()
+    *lines, empty, left_out = capsys.readouterr().out.splitlines()
+    assert left_out == "not of all encoders, so left out: three" and not empty
     table = {line.split("|")[1].strip(): line for line in lines[-3:]}
     assert "+0.100 [+0.0" in table["one"] and table["one"].endswith("* |")  # far less than the shared spread of 0.1
     assert "*" not in table["two"] and "three" not in table
@@ -53,3 +55,11 @@ def test_other_clips_are_refused(tmp_path: Path) -> None:
     found = {name: differences.read_results(name, "robust") for name in names}
     with pytest.raises(SystemExit, match="random: one has other clips"):
         differences.scores(found)
+
+
+def test_a_damaged_result_is_named(tmp_path: Path) -> None:
+    name = write(tmp_path, "model", {"one": 0.6, "two": 0.6})
+    file = tmp_path / "scores/robust/model/two.json"
+    write_json(file, {**read_json(file), "result": {"task": "two"}})
+    with pytest.raises(SystemExit, match="two.json is damaged or of another version"):
+        differences.read_results(name, "robust")

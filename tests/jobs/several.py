@@ -26,7 +26,7 @@ ENGINES = [
     ),
 ]
 LOST = "SIGKILL|ActorDiedError"
-"""What a warning says of a killed worker, in each engine."""
+"""Text of the warning about a killed worker, in each engine."""
 
 
 def started(call: Callable[[], T]) -> T:

@@ -22,6 +22,7 @@ from unheard.files import read_json
 from unheard.objectives.base import Batch
 from unheard.recipes import find_recipe
 from unheard.recipes.recipe import Recipe
+from unheard.remote.writing import upload_folder
 from unheard.training.callbacks import Callbacks
 from unheard.training.checkpoints import checkpoints
 from unheard.training.pretrain import pretrain
@@ -116,6 +117,11 @@ def test_a_bad_batch_ends_the_run_and_can_be_taken_again(
     out = capsys.readouterr().out
     assert "step 5: loss nan" in out and f"not finite: {found.windows[1].file}" in out
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+    pytest.importorskip("fsspec")
+    address, names = f"memory://{tmp_path.name}", [path.relative_to(run).as_posix() for path in before]
+    upload_folder(run, address, [name for name in names if not name.startswith("corpus/")])  # as a mirrored run
+    assert main(["debug", "replay", address, "--device", "cpu"]) == 0
+    assert capsys.readouterr().out == out
 
 
 def test_a_step_taken_again_has_the_losses_it_had(

@@ -155,7 +155,8 @@ def figure(
 def report(run: str | Path) -> Path:
     """Write ``report.html`` with scores, figures and sounds into the folder of a run or probe. Return its path.
 
-    A folder at an address is copied first, without its checkpoints. The page and its new figures are uploaded.
+    A folder at an address is copied first, without ``checkpoints/``; checkpoints of the models of a run of several are
+    copied. The page and its new figures are uploaded.
     """
     address = address_of(run).rstrip("/")
     if not address:

@@ -16,9 +16,8 @@ from unheard.data.shard_layout import FORMAT, HEADER, INDEX, Frames, Header, Ind
 from unheard.data.store import Store, make_store
 from unheard.errors import ConfigError, DataError
 from unheard.files import FILES, differing_files, read_json
-from unheard.remote.reading import local_folder
+from unheard.remote.reading import copied_folder
 from unheard.remote.shards import RemoteShards, Shard
-from unheard.remote.writing import naming
 
 LOCAL_HEADER = 30
 """Bytes of the fixed part of a local header of a zip file."""
@@ -40,8 +39,7 @@ def open_store(path: str | Path) -> Store:
     """
     place = Path(path)
     if address := address_of(place):
-        folder = local_folder(place, (HEADER, INDEX).__contains__)
-        with naming(folder, address):
+        with copied_folder(place, (HEADER, INDEX).__contains__) as folder:
             header, index, checksums = _read_summary(folder)
         names = [shard_name(number) for number in range(len(checksums))]
         shards = [

@@ -26,8 +26,7 @@ from unheard.data.store import Store
 from unheard.errors import ConfigError, DataError
 from unheard.files import FILES, differing_files, json_checksum, read_json
 from unheard.remote.listing import is_file
-from unheard.remote.reading import local_folder
-from unheard.remote.writing import naming
+from unheard.remote.reading import copied_folder, local_folder
 from unheard.teachers.align import interpolation
 
 HEADER, FORMAT = "targets.json", 1
@@ -192,8 +191,7 @@ def open_targets(path: str | Path) -> StoredTargets:
             f"{named(path)} holds no finished targets; complete them with the same command: unheard data targets CORPUS"
             f" --teacher NAME -o {named(path)}"
         )
-    copy = local_folder(path)
-    with naming(copy, named(path)):
+    with copied_folder(path) as copy:
         return _opened(Path(path), copy)
 
 

@@ -16,8 +16,7 @@ from unheard.model.sizes import SIZES, Size
 from unheard.recipes import find_recipe
 from unheard.recipes.learner import build
 from unheard.remote.listing import is_file
-from unheard.remote.reading import local_folder
-from unheard.remote.writing import naming
+from unheard.remote.reading import copied_folder, local_folder
 from unheard.weights.checkpoint import Provenance, SavedModel, load_model
 from unheard.weights.export.hf_folder import is_hf, open_hf
 from unheard.weights.names import HEAR, HF, model_address, refuse_names_of_others
@@ -52,7 +51,7 @@ def open_model(name: str | Path) -> SavedModel:
     if text in RANDOM:
         return untrained(text)
     if address := model_address(name):
-        with naming(folder := local_model(address), address):
+        with copied_folder(address, is_needed) as folder:
             return open_model(folder)
     refuse_names_of_others(text)
     if not recover_interrupted(Path(name)).exists():

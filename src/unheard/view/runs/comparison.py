@@ -92,18 +92,17 @@ def compare_runs(
     if out.suffix.lower() not in (".html", ".htm"):
         raise ConfigError(f"{out}: the name of the page must end in .html")
     refuse_existing(out, overwrite)
-    names = _names(first, second)
-    if names[0] == names[1]:
+    places = [address_of(run).rstrip("/") or str(Path(run).resolve()) for run in (first, second)]
+    if places[0] == places[1]:
         raise ConfigError(f"{named(first)} and {named(second)} are one run; give two")
-    notes: list[str] = []
+    names, notes = _names(first, second), list[str]()
     with (
         copied_folder(first, is_needed) as one,
         copied_folder(second, is_needed) as two,
         tempfile.TemporaryDirectory() as folder,
     ):
         configs = [read_config(run) for run in (one, two)]
-        listed = [read_run(run, config) for run, config in zip((one, two), configs, strict=True)]
-        runs = (replace(listed[0], path=Path(first)), replace(listed[1], path=Path(second)))
+        runs = (_listed(one, first, configs[0]), _listed(two, second, configs[1]))
         curves = _curves((one, two), names, Path(folder), _other_clips(configs), notes)
         pictures = list(_pictures(runs, names, audio, Path(folder), device, notes))
         notes += unpaired_scores(one, two)
@@ -123,18 +122,24 @@ def compare_runs(
     return found
 
 
+def _listed(folder: Path, path: str | Path, config: dict[str, Any]) -> ListedRun:
+    """Return a run by its path. A copy has neither the time nor the lock of the run at the address."""
+    run = replace(read_run(folder, config), path=Path(path))
+    if not address_of(path):
+        return run
+    return replace(run, changed="", state=run.state if run.state == "finished" else "unknown")
+
+
 def _names(first: str | Path, second: str | Path) -> tuple[str, str]:
-    """Return the names of the folders, with those of their parents where they are the same."""
-    one, two = (address_of(run).rstrip("/") or str(Path(run).resolve()) for run in (first, second))
-    last = one.rpartition("/")[2], two.rpartition("/")[2]
-    return last if last[0] != last[1] else (one, two)
+    """Return the names of the folders, or both paths where the names are the same."""
+    one, two = (Path(address_of(run) or Path(run).resolve()).name for run in (first, second))
+    return (one, two) if one != two else (named(first), named(second))
 
 
 def _facts(runs: tuple[ListedRun, ListedRun]) -> list[tuple[str, str, str]]:
     def values(run: ListedRun) -> tuple[str, ...]:
         loss = "" if run.loss is None else f"{run.loss:.4f}"
-        now = ("", "") if address_of(run.path) else (run.changed, run.state)  # a copy has neither
-        return run.recipe, run.data, f"{run.steps} of {run.total}", loss, *now
+        return run.recipe, run.data, f"{run.steps} of {run.total}", loss, run.changed, run.state
 
     names = ("recipe", "data", "steps", "last loss", "changed", "state")
     return list(zip(names, values(runs[0]), values(runs[1]), strict=True))

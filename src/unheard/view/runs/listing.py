@@ -18,7 +18,7 @@ from unheard.training.session import read_config
 from unheard.view.run import best_probe, read_metrics
 from unheard.weights.checkpoint import ENSEMBLE_DIR
 
-State = Literal["finished", "stopped", "running"]
+State = Literal["finished", "stopped", "running", "unknown"]
 
 
 @dataclass(frozen=True)
@@ -61,9 +61,9 @@ class ListedRun:
     watched : ListedScore, optional
         Best score of the linear head on the table of ``--watch``, and its step as the source.
     changed : str
-        Time of the last metrics, else of the start: ``YYYY-MM-DD HH:MM``, local time.
-    state : {"finished", "stopped", "running"}
-        Running: a process holds the lock of the folder.
+        Time of the last metrics, else of the start: ``YYYY-MM-DD HH:MM``, local time. Empty for a run at an address.
+    state : {"finished", "stopped", "running", "unknown"}
+        Running: a process holds the lock of the folder. Unknown: an unfinished run at an address.
     """
 
     path: Path
