@@ -158,15 +158,6 @@ def test_every_verb_with_an_output_looks_at_its_address_first(name: str) -> None
         verb(**{**needed, "out": "xyz://bucket/x"})
 
 
-@pytest.mark.parametrize("command", [["data", "fetch", "S"], ["data", "tasks", "drum-hit"]])
-def test_commands_that_unpack_packages_write_local_folders(
-    memory: str, command: list[str], capsys: pytest.CaptureFixture[str]
-) -> None:
-    for option in (["-o", f"{memory}/x"], [f"--out={memory}/x"], ["--out", f"{memory}/x"]):
-        assert main([*command, *option]) == 2
-        assert f"{memory}/x: this writes local files only" in capsys.readouterr().err
-
-
 def test_tasks_of_an_array_need_a_local_output(memory: str, capsys: pytest.CaptureFixture[str]) -> None:
     for command in (["predict", "unheard-tiny"], ["data", "targets", "--teacher", "unheard-tiny"]):
         assert main([*command, "sounds", "-o", f"{memory}/x", "--task", "1/2"]) == 2

@@ -17,6 +17,7 @@ from unheard.config import override
 from unheard.errors import CheckpointError, ConfigError, RemoteError
 from unheard.files import read_json, write_json
 from unheard.recipes import find_recipe
+from unheard.remote.cache import cache_folder
 from unheard.remote.listing import files_below, is_file
 from unheard.remote.reading import open_file
 from unheard.remote.writing import upload_folder
@@ -110,3 +111,31 @@ def test_a_run_at_an_address_is_compared_as_a_local_one(run: Path, memory: str, 
         text = file.read().decode()
     assert text.count("<img") == (tmp_path / "local.html").read_text().count("<img") > 3
     assert str(tmp_path / "run") not in text
+
+
+def test_runs_at_an_address_are_listed_without_their_weights(
+    run: Path, memory: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (stopped := Path(shutil.copytree(run, tmp_path / "stopped")) / "finished.json").unlink()
+    (local,), _ = unheard.api.runs(run)
+    uploaded(run, f"{memory}/runs/b")
+    uploaded(stopped.parent, f"{memory}/runs/a")
+    upload_folder(run / "model", f"{memory}/runs/only-a-model", ["config.json", "model.safetensors"])
+    upload_folder(run, f"{memory}/runs/damaged", ["config.json", "metrics.jsonl"])
+    (tmp_path / "bad" / "config.json").parent.mkdir()
+    (tmp_path / "bad" / "config.json").write_text("{")
+    upload_folder(tmp_path / "bad", f"{memory}/runs/damaged", ["config.json"])
+    found, unreadable = unheard.api.runs(f"{memory}/runs")
+    assert [named(each.path) for each in found] == [f"{memory}/runs/a", f"{memory}/runs/b"]
+    assert [each.state for each in found] == ["unknown", "finished"] and {each.changed for each in found} == {""}
+    assert (found[1].loss, found[1].steps, found[1].total) == (local.loss, local.steps, local.total)
+    assert len(unreadable) == 1 and unreadable[0].startswith(f"{memory}/runs/damaged")
+    copied = [path for path in cache_folder().rglob("*") if path.suffix == ".safetensors"]
+    assert main(["runs", f"{memory}/runs", "--json"]) == 0 and not copied
+    assert [each["path"] for each in json.loads(capsys.readouterr().out)["runs"]] == [
+        f"{memory}/runs/{n}" for n in "ab"
+    ]
+    assert main(["runs", f"{memory}/none"]) == 2 and f"{memory}/none" in capsys.readouterr().err
+    upload_folder(run / "model", f"{memory}/models", ["model.safetensors"])
+    assert main(["runs", f"{memory}/models"]) == 0
+    assert f"no runs below {memory}/models" in capsys.readouterr().out

@@ -181,6 +181,9 @@ def _write_page(folder: Path) -> Path:
 def runs(root: str | Path = ".") -> tuple[list[ListedRun], list[str]]:
     """List the runs in a folder and below it, latest first. Return them, and a reason for each that cannot be read.
 
+    The folder may be at an address. Its runs have no time of the last change, and are in the order of their paths. The
+    state of one that is not finished is "unknown".
+
     Raises
     ------
     DataError

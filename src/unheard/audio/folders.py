@@ -117,14 +117,22 @@ def _find_remote(root: Path) -> list[Path]:
 def find_archives(source: Path, suffixes: frozenset[str]) -> list[Path]:
     """Return the archives with some suffixes below a folder, sorted by their relative path; or the one archive given.
 
+    The folder or the archive may be at an address.
+
     Raises
     ------
     DataError
         When there is none.
+    RemoteError
+        When an address cannot be listed.
     """
-    if source.is_file() and source.suffix.lower() in suffixes:
+    if listing.is_file(source) and source.suffix.lower() in suffixes:
         return [source]
-    found = [path for path in _files(source) if path.suffix.lower() in suffixes] if source.is_dir() else []
+    if address_of(source):
+        files = [source / name for name in listing.files_below(source)]
+    else:
+        files = _files(source) if source.is_dir() else []
+    found = [path for path in files if path.suffix.lower() in suffixes]
     if not found:
         ends = " or ".join(sorted(suffixes))
         raise DataError(f"{shown(source)}: no {ends} file; give files that end in {ends}, or folders that hold some")

@@ -11,9 +11,8 @@ from unheard.cli.shell import (
     DONE,
     USER_ERROR,
     Flat,
+    GrowingOut,
     Json,
-    LocalGrowingOut,
-    LocalOut,
     Out,
     Overwrite,
     Strict,
@@ -25,6 +24,7 @@ from unheard.cli.shell import (
 from unheard.errors import ConfigError, DataError
 from unheard.progress import bar
 from unheard.remote.outputs import local_output
+from unheard.remote.writing import relocated
 
 TABLES = (".csv", ".tsv")
 """Suffixes of label tables."""
@@ -76,7 +76,7 @@ def generate(*, out: Out, clips: int = 300, seed: int = 0, overwrite: Overwrite 
 
 
 @verb("unheard data fetch S -o corpora/S", data)
-def fetch(name: str, /, *, out: LocalGrowingOut, json: Json = False, strict: Strict = False) -> int:
+def fetch(name: str, /, *, out: GrowingOut, json: Json = False, strict: Strict = False) -> int:
     """Fetch a corpus of real sounds with the package manager of the system.
 
     Parameters
@@ -86,7 +86,8 @@ def fetch(name: str, /, *, out: LocalGrowingOut, json: Json = False, strict: Str
     """
     from unheard.datasets.sources import fetch as get
 
-    report = get(name, out, bar)
+    with local_output(out, resume=True, verb="fetch") as place:
+        report = relocated(get(name, place, bar), place, out)
     emit(report.lines(), report.to_json(), json)
     return status(len(report.skipped), strict)
 
@@ -100,7 +101,7 @@ def labels(name: str, corpus: Path, /, *, out: Out, overwrite: Overwrite = False
     name
         Task name, such as drum-hit, unit-action or gm-family.
     corpus
-        Folder that unheard data fetch wrote.
+        Folder that unheard data fetch wrote, also at an address.
     """
     from unheard.datasets.filename_labels import write_labels
 
@@ -139,7 +140,7 @@ class TaskShape:
 @verb("unheard data tasks drum-hit unit-action -o tasks/", data)
 def tasks(
     *names: str,
-    out: LocalOut,
+    out: Out,
     corpus: Path | None = None,
     shape: TaskShape = TaskShape(),
     overwrite: Overwrite = False,
@@ -153,7 +154,7 @@ def tasks(
         Task names, such as drum-hit, unit-action or drum-events; "all" builds every task. With --layout xares also
         label tables, such as sounds/labels.csv.
     corpus
-        Folder that unheard data fetch wrote. Default: the packages are fetched into -o.
+        Folder that unheard data fetch wrote, also at an address. Default: the packages are fetched into -o.
     """
     from unheard.datasets.hear_tasks import HEAR_TASKS, TaskOptions, build_table_task, build_task, refuse_same_names
 
@@ -166,12 +167,14 @@ def tasks(
     if unknown := [name for name in chosen if name not in HEAR_TASKS and name not in tables]:
         raise ConfigError(f"no task is called {unknown[0]!r}; choose all, or some of {', '.join(HEAR_TASKS)}")
     refuse_same_names(chosen)
-    built = [
-        build_table_task(Path(name), out, options, overwrite=overwrite, track=bar)
-        if name in tables
-        else build_task(name, out, corpus, options, overwrite=overwrite, track=bar)
-        for name in chosen
-    ]
+    with local_output(out, resume=True, verb="tasks") as place:  # other tasks in the folder are kept
+        built = [
+            build_table_task(Path(name), place, options, overwrite=overwrite, track=bar)
+            if name in tables
+            else build_task(name, place, corpus, options, overwrite=overwrite, track=bar)
+            for name in chosen
+        ]
+    built = [relocated(report, place, out) for report in built]
     emit([line for report in built for line in report.lines()], [report.to_json() for report in built], json)
     return DONE
 
@@ -183,7 +186,7 @@ def captions(corpus: Path, /, *, out: Out, notes: bool = True, overwrite: Overwr
     Parameters
     ----------
     corpus
-        Folder that unheard data fetch wrote.
+        Folder that unheard data fetch wrote, also at an address.
     notes
         Also render notes of the General MIDI soundfont into the folder of the table, if the corpus contains it.
     """

@@ -67,7 +67,7 @@ def import_(
         nsynth-pitch, gtzan or magnatagatune.
     folders
         Recordings with their tables next to them, one such table, or the folder of the unpacked data set. webdataset,
-        hf-parquet, hdf5: archives, or folders with some.
+        hf-parquet, hdf5: archives, or folders with some. All of them may be at addresses.
     """
     from unheard.datasets.archives.table import SUFFIXES
 

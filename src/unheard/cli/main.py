@@ -39,7 +39,6 @@ from unheard.cli.shell import (
     showing_warnings,
 )
 from unheard.errors import UnheardError, shown
-from unheard.outputs import refuse_address
 
 __all__ = ["VERBS", "main"]
 
@@ -61,9 +60,6 @@ VERBS = (
     debugging,
 )
 """Modules that register their commands on import."""
-
-LOCAL_OUTPUTS = {("data", "fetch"), ("data", "tasks")}
-"""Commands that unpack packages in their output folder, so that it cannot be at an address."""
 
 BROKEN_PIPE = 141  # 128 + SIGPIPE: the reader of stdout was closed, as in `unheard recipes | head -1`
 
@@ -89,7 +85,6 @@ def main(argv: Sequence[str] | None = None) -> int:
     # the standard input, which would be read as an option; see `unheard.audio.standard_input`, which is slow to import
     arguments = [f"./{each}" if each == "-" or each.startswith("-@") else each for each in given]
     try:
-        _refuse_remote_output(arguments)
         with showing_warnings(), nullcontext() if argv is None else restored_signals():
             code = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
         return DONE if code is None else int(code)
@@ -113,23 +108,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         place = f"{shown(error.filename)}: " if error.filename is not None else ""
         advice = "; free some space, or choose another folder" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
         return _refuse(f"{place}{error.strerror}{advice}")
-
-
-def _refuse_remote_output(arguments: Sequence[str]) -> None:
-    """Refuse an output at an address before anything is fetched, if the command writes local files only.
-
-    Raises
-    ------
-    ConfigError
-        Naming the address.
-    """
-    if tuple(arguments[:2]) not in LOCAL_OUTPUTS:
-        return
-    for name, value in zip(arguments, [*arguments[1:], ""], strict=True):
-        if name in ("-o", "--out"):
-            refuse_address(value)
-        elif name.startswith("--out="):
-            refuse_address(name.partition("=")[2])
 
 
 def _own_output() -> None:

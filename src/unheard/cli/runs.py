@@ -21,12 +21,12 @@ def runs(root: Path = Path(), /, *, strict: Strict = False, json: Json = False) 
 
     The score is that of the test clips of a fine-tuned run, or of the best probe in the run folder, with its linear
     head. The best probe is the best score of pretrain --watch. A run is finished, stopped or running. A stopped one
-    continues with --resume.
+    continues with --resume. A run at an address that is not finished is unknown.
 
     Parameters
     ----------
     root
-        Folder that is searched. Default: the current one.
+        Folder that is searched, also at an address. Default: the current one.
     """
     from unheard import api
 
@@ -35,9 +35,9 @@ def runs(root: Path = Path(), /, *, strict: Strict = False, json: Json = False) 
         ("run", "recipe", "data", "steps", "loss", "score", "best probe", "changed", "state"),
         [_row(run, root) for run in found],
     )
-    lines = lines if found else [f"no runs below {root}"]
+    lines = lines if found else [f"no runs below {named(root)}"]
     values = {
-        "runs": [{**asdict(run), "path": str(run.path)} for run in found],
+        "runs": [{**asdict(run), "path": named(run.path)} for run in found],
         "unreadable": unreadable,
     }
     emit([*lines, *(f"unreadable {reason}" for reason in unreadable)], values, json)

@@ -37,7 +37,6 @@ Out: TypeAlias = Annotated[
     Path,
     Parameter(name=["--out", "-o"], help=f"Output file or folder. {_NEW} {ADDRESS}"),
 ]
-LocalOut: TypeAlias = Annotated[Path, Parameter(name=["--out", "-o"], help=f"Local output folder. {_NEW}")]
 ResumableOut: TypeAlias = Annotated[
     Path,
     Parameter(
@@ -46,7 +45,6 @@ ResumableOut: TypeAlias = Annotated[
     ),
 ]
 GrowingOut: TypeAlias = Annotated[Path, Parameter(name=["--out", "-o"], help=f"{_GROWING} {ADDRESS}")]
-LocalGrowingOut: TypeAlias = Annotated[Path, Parameter(name=["--out", "-o"], help=f"Local f{_GROWING[1:]}")]
 Overwrite: TypeAlias = Annotated[bool, Parameter(name="--overwrite", help="Replace an existing output.")]
 Resume: TypeAlias = Annotated[bool, Parameter(name="--resume", help="Continue an interrupted job.")]
 Continue: TypeAlias = Annotated[

@@ -12,11 +12,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
-from pathlib import Path, PurePosixPath
+from collections.abc import Collection, Iterable, Mapping
+from contextlib import AbstractContextManager
+from pathlib import Path
 
+from unheard.addresses import address_of, named
 from unheard.data.tables import read_csv
 from unheard.errors import DataError, shown
+from unheard.remote.reading import copied_folder, original
 from unheard.remote.writing import is_working_place
 
 NAME = "manifest.csv"
@@ -44,13 +47,20 @@ def read_manifest(folder: Path | str) -> list[dict[str, str]]:
     return [{**row, "heldout": "1" if _marked(row, path) else ""} for row in read_csv(path, COLUMNS)]
 
 
+def local_corpus(root: Path | str, packages: Collection[str]) -> AbstractContextManager[Path]:
+    """Return a context with a fetched corpus; of one at an address, a copy of its manifest and of some packages."""
+    return copied_folder(root, lambda name: name == NAME or name.partition("/")[0] in packages)
+
+
 def from_table(rows: Iterable[Mapping[str, str]], root: Path, table: Path) -> list[dict[str, str]]:
     """Convert rows with paths relative to ``root`` to paths relative to the folder of ``table``; folder links are
-    resolved. A table that will be uploaded has absolute paths.
+    resolved. A table that will be uploaded has absolute paths, and copies of sounds at an address have their address.
     """
-    base = str(root.resolve())
-    base = base if is_working_place(table) else os.path.relpath(base, table.parent.resolve())
-    return [{**row, "path": PurePosixPath(base, row["path"]).as_posix()} for row in rows]
+    base = original(root)
+    if not address_of(base):
+        base = str(root.resolve())
+        base = base if is_working_place(table) else os.path.relpath(base, table.parent.resolve())
+    return [{**row, "path": named(Path(base, row["path"]))} for row in rows]
 
 
 def pretraining_rows(rows: Iterable[dict[str, str]]) -> list[dict[str, str]]:

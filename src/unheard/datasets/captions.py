@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 
-from unheard.data.manifest import from_table, pretraining_rows, read_manifest
+from unheard.data.manifest import from_table, local_corpus, pretraining_rows, read_manifest
 from unheard.datasets.filename_rules import DRUM_NAMES
 from unheard.datasets.notes import FONTS, INSTRUMENTS, note_rows, render_notes
 from unheard.errors import DataError
@@ -121,17 +121,18 @@ def write_captions(corpus_root: Path | str, out_csv: Path | str, notes: bool = T
     DataError
         As `captions`; also when the table cannot be written.
     """
-    root, out = Path(corpus_root), Path(out_csv)
-    rows = from_table(captions(root), root, out)
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        if notes and (root / FONTS["fluid"]).is_dir():
-            paths = [path for path, _, split, _, _ in note_rows("gm-family") if split == "train"]
-            render_notes(paths, root, out.parent, track)
-            rows += [{"path": path, "caption": note_caption(path), "domain": "music"} for path in paths]
-        return write_table(out, COLUMNS, rows)
-    except OSError as error:
-        raise DataError(f"cannot write the captions to {out}: {error}") from error
+    out = Path(out_csv)
+    with local_corpus(corpus_root, (FONTS["fluid"],) if notes else ()) as root:
+        rows = from_table(captions(root), root, out)
+        try:
+            out.parent.mkdir(parents=True, exist_ok=True)
+            if notes and (root / FONTS["fluid"]).is_dir():
+                paths = [path for path, _, split, _, _ in note_rows("gm-family") if split == "train"]
+                render_notes(paths, root, out.parent, track)
+                rows += [{"path": path, "caption": note_caption(path), "domain": "music"} for path in paths]
+            return write_table(out, COLUMNS, rows)
+        except OSError as error:
+            raise DataError(f"cannot write the captions to {out}: {error}") from error
 
 
 def caption(row: Row) -> str:

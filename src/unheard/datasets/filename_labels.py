@@ -22,10 +22,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from unheard.data.manifest import from_table, read_manifest
+from unheard.data.manifest import from_table, local_corpus, read_manifest
 from unheard.data.splits import deduplicate, merge_groups_by_content, published_folds
 from unheard.datasets.filename_rules import TASKS, FilenameLabelRule, Row
-from unheard.datasets.notes import GM_TASKS, note_rows, render_notes
+from unheard.datasets.notes import FONTS, GM_TASKS, note_rows, render_notes
 from unheard.errors import DataError
 from unheard.files import write_table
 from unheard.progress import Track, silent
@@ -85,17 +85,18 @@ def write_labels(name: str, corpus_root: Path | str, out_csv: Path | str, track:
     DataError
         As `offline_labels`; also when the table cannot be written or a soundfont is missing.
     """
-    root, out = Path(corpus_root), Path(out_csv)
-    rows = offline_labels(name, root)
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        if name in GM_TASKS:
-            render_notes([row["path"] for row in rows], root, out.parent, track)
-        else:
-            rows = from_table(rows, root, out)
-        return write_table(out, COLUMNS, rows)
-    except OSError as error:
-        raise DataError(f"cannot write the labels of {name} to {out}: {error}") from error
+    out = Path(out_csv)
+    with local_corpus(corpus_root, FONTS.values() if name in GM_TASKS else ()) as root:
+        rows = offline_labels(name, root)
+        try:
+            out.parent.mkdir(parents=True, exist_ok=True)
+            if name in GM_TASKS:
+                render_notes([row["path"] for row in rows], root, out.parent, track)
+            else:
+                rows = from_table(rows, root, out)
+            return write_table(out, COLUMNS, rows)
+        except OSError as error:
+            raise DataError(f"cannot write the labels of {name} to {out}: {error}") from error
 
 
 def test_files(corpus_root: Path | str) -> set[str]:

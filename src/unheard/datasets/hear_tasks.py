@@ -19,8 +19,9 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
+from unheard.addresses import named
 from unheard.audio.waveform import Waveform, info, read
-from unheard.data.manifest import NAME, read_manifest
+from unheard.data.manifest import NAME, local_corpus, read_manifest
 from unheard.data.splits import published_validation
 from unheard.datasets.drum_events import MUSIC, drum_items
 from unheard.datasets.filename_labels import missing_packages_error, offline_labels
@@ -39,6 +40,8 @@ BALANCED = ("mAP", "top1_acc", "aucroc", "d_prime")  # classes differ in size: t
 TAGS = ("mAP", "aucroc", "d_prime")
 EVENTS = ("event_onset_200ms_fms", "segment_1s_er")  # as DCASE 2016 task 2
 POSTPROCESSING = {"event_postprocessing_grid": {"median_filter_ms": [250], "min_duration": [125, 250]}}  # likewise
+PACKAGES = ".packages"
+"""Folder of the packages that are fetched for tasks; an output at an address has no copy of it."""
 GENERATED = ("drum-events", "gm-multilabel")
 
 
@@ -105,7 +108,7 @@ class TaskReport:
 
     def to_json(self) -> dict[str, Any]:
         """Return the report as plain values."""
-        return asdict(self) | {"folder": str(self.folder)}
+        return asdict(self) | {"folder": named(self.folder)}
 
     def lines(self) -> list[str]:
         """Return the report as lines of text."""
@@ -114,7 +117,7 @@ class TaskReport:
             f"; {self.not_held_out} test files are not held out in the corpus's manifest: fetch it again before"
             " pre-training on it"
         )
-        return [f"{self.folder}: {counts} clips{remark if self.not_held_out else ''}"]
+        return [f"{named(self.folder)}: {counts} clips{remark if self.not_held_out else ''}"]
 
 
 def build_task(
@@ -133,7 +136,8 @@ def build_task(
     name : str
         One of `HEAR_TASKS`.
     corpus : Path, optional
-        Folder that `fetch` wrote. Default: ``out/.packages``, into which missing packages of the task are fetched.
+        Folder that `fetch` wrote, also at an address. Default: ``out/.packages``, into which missing
+        packages of the task are fetched.
 
     Raises
     ------
@@ -149,18 +153,19 @@ def build_task(
     seconds = making.seconds if options.seconds is None else options.seconds
     if not 0.1 <= seconds <= 600:
         raise ConfigError(f"--seconds is the length of a task's clips, from 0.1 to 600; got {seconds:g}")
-    root = _packages(name, Path(corpus) if corpus else None, out, track)
-    items, mode = _items(name, root, seconds, options)
-    event = name == "drum-events"
-    notes: dict[str, Any] = {
-        "packages": list(packages_of(name)),
-        "seed": options.seed,
-        "sources_not_held_out": _not_held_out(root, items),
-    }
-    if event:
-        notes |= {"evaluation_params": POSTPROCESSING}
-    sheet = TaskSpec(_sheet_name(name), mode, seconds, making.scores, event, name == "gm-multilabel", notes)
-    return _written(sheet, items, out, options, overwrite=overwrite, track=track)
+    with local_corpus(corpus or out / PACKAGES, packages_of(name)) as root:
+        _complete(name, root, None if corpus else track)
+        items, mode = _items(name, root, seconds, options)
+        event = name == "drum-events"
+        notes: dict[str, Any] = {
+            "packages": list(packages_of(name)),
+            "seed": options.seed,
+            "sources_not_held_out": _not_held_out(root, items),
+        }
+        if event:
+            notes |= {"evaluation_params": POSTPROCESSING}
+        sheet = TaskSpec(_sheet_name(name), mode, seconds, making.scores, event, name == "gm-multilabel", notes)
+        return _written(sheet, items, out, options, overwrite=overwrite, track=track)
 
 
 def refuse_same_names(names: Sequence[str]) -> None:
@@ -214,18 +219,16 @@ def packages_of(name: str) -> tuple[str, ...]:
     return TASKS[name].packages if name in TASKS else tuple(FONTS.values())
 
 
-def _packages(name: str, corpus: Path | None, out: Path, track: Track) -> Path:
-    """Return the corpus folder, after fetching missing packages into the default one."""
-    root = corpus or out / ".packages"
+def _complete(name: str, root: Path, track: Track | None) -> None:
+    """Fetch missing packages of a task into a folder; without ``track``, refuse the folder that lacks some."""
     there = {row["package"] for row in read_manifest(root)} if (root / NAME).exists() else set()
     lacking = [
         package for package in packages_of(name) if package not in there and not any((root / package).rglob("*.sf2"))
     ]
-    if lacking and corpus:
-        raise missing_packages_error(name, lacking, corpus)
     for package in lacking:
+        if track is None:
+            raise missing_packages_error(name, lacking, root)
         fetch(package, root, track)
-    return root
 
 
 def _not_held_out(root: Path, items: Sequence[Item]) -> int:

@@ -15,15 +15,17 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from unheard.addresses import named
+from unheard.audio.suffixes import AUDIO_SUFFIXES, AV_SUFFIXES
 from unheard.data.manifest import from_table
 from unheard.datasets import layout_music, layout_sounds
 from unheard.datasets.layout_tables import ClipRow, find
 from unheard.errors import ConfigError, DataError
 from unheard.files import write_table
+from unheard.remote.reading import copied_folder
 
 COLUMNS = ("path", "label", "split", "fold", "group", "known")
 SHOWN = 3  # examples of missing files in a report
@@ -113,7 +115,7 @@ def import_labels(name: str, folder: Path | str, out: Path | str) -> ImportRepor
     name : str
         One of `LAYOUTS`.
     folder : Path
-        Folder into which the data set was unpacked.
+        Folder into which the data set was unpacked. Of one at an address, only the tables are copied.
     out : Path
         CSV to write.
 
@@ -133,7 +135,11 @@ def import_labels(name: str, folder: Path | str, out: Path | str) -> ImportRepor
         raise ConfigError(
             f"there is no layout {name!r}; choose one of {', '.join(LAYOUTS)}, raven, audacity, webdataset, hf-parquet"
         )
-    root, out = _root(name, Path(folder)), Path(out)
+    with copied_folder(folder, hollow=_is_sound) as place:
+        return _import(name, _root(name, place), Path(out))
+
+
+def _import(name: str, root: Path, out: Path) -> ImportReport:
     rows, missing = [], []
     for row in LAYOUTS[name].read(root):
         if (root / row["path"]).is_file():
@@ -155,6 +161,10 @@ def import_labels(name: str, folder: Path | str, out: Path | str) -> ImportRepor
     sides = Counter(row.get("split") or row.get("fold", "") for row in rows)
     classes = {label for row in rows for label in row["label"].split("|") if label}
     return ImportReport(out, len(rows), dict(sorted(sides.items())), len(classes), tuple(missing))
+
+
+def _is_sound(name: str) -> bool:
+    return PurePosixPath(name).suffix.lower() in AUDIO_SUFFIXES | AV_SUFFIXES
 
 
 def _root(name: str, folder: Path) -> Path:

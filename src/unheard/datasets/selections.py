@@ -9,13 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from unheard.addresses import named
+from unheard.addresses import address_of, named
 from unheard.audio.waveform import info
 from unheard.data.manifest import from_table
 from unheard.data.selections.formats import Annotation, Format
 from unheard.data.selections.reading import Selections, read_selections, seconds_text
 from unheard.errors import DataError
 from unheard.files import write_table
+from unheard.remote.listing import is_file
+from unheard.remote.reading import copied_folder
 
 BACKGROUND = "background"
 """Label of parts without an annotation, in a table with one label a row."""
@@ -77,7 +79,8 @@ def import_selections(
     Parameters
     ----------
     source : path
-        One file, or a folder; recordings are next to their tables, or named in the tables.
+        One file, or a folder; recordings are next to their tables, or named in the tables. A folder at an address is
+        copied first, and for one file at an address, the folder that holds it.
     background : bool
         Also write parts between the annotations, as many as there are annotations and as long as their median, or
         as the longest gap if that is shorter. Their label is `BACKGROUND`. If some part has several labels, they have
@@ -98,7 +101,13 @@ def import_selections(
     >>> import_selections("raven", "recordings/", "labels.csv", background=True).background  # doctest: +SKIP
     40
     """
-    selections, out = read_selections(Path(source), kind, label_column), Path(out)
+    name = Path(source).name if address_of(source) and is_file(source) else ""
+    with copied_folder(Path(source).parent if name else source) as folder:
+        return _import(folder / name, kind, Path(out), background, label_column)
+
+
+def _import(source: Path, kind: Format, out: Path, background: bool, label_column: str | None) -> SelectionReport:
+    selections = read_selections(source, kind, label_column)
     lengths = {path: info(selections.folder / path).seconds for path in selections.annotations}
     _refuse_outside(selections, lengths)
     rows = selections.rows()

@@ -19,6 +19,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from unheard.addresses import named
 from unheard.audio.suffixes import AUDIO_SUFFIXES
 from unheard.audio.waveform import info
 from unheard.data.manifest import COLUMNS, NAME, read_manifest
@@ -62,7 +63,7 @@ class FetchReport:
 
     def to_json(self) -> dict[str, object]:
         """Return the report as plain values."""
-        return asdict(self) | {"manifest": str(self.manifest)}
+        return asdict(self) | {"manifest": named(self.manifest)}
 
     def lines(self) -> list[str]:
         """Return the report as lines of text."""
@@ -71,7 +72,7 @@ class FetchReport:
         skipped = [f"skipped {path}: {reason}" for path, reason in sorted(self.skipped.items())]
         total = (
             f"{self.files} files, {self.hours:.1f} hours, {self.heldout} files held out for tasks; listed in"
-            f" {self.manifest}"
+            f" {named(self.manifest)}"
         )
         return [*came, *already, *skipped, total]
 
@@ -122,7 +123,7 @@ def fetch(name: str, out: Path | str, track: Track = silent) -> FetchReport:
     if failed:
         reasons = "; ".join(f"{package}: {reason}" for package, reason in failed.items())
         raise DataError(
-            f"{len(failed)} of {len(missing)} packages could not be fetched, the others are in {out}; run it again."
+            f"{len(failed)} of {len(missing)} packages could not be fetched, the others are kept; run it again."
             f" {reasons}"
         )
     report.files, report.hours = len(rows), sum(float(row["seconds"]) for row in rows) / 3600

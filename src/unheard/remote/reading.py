@@ -19,8 +19,8 @@ from unheard.remote.cache import STALE, cache_folder, shared_cache
 from unheard.remote.listing import Entry, entry_of, files_below, is_file
 from unheard.remote.writing import naming
 
-_copies: dict[tuple[int, str, tuple[tuple[str, Entry], ...]], Path] = {}
-"""Folders with the copies of this process, by process, address and versions."""
+_copies: dict[tuple[int, str, tuple[tuple[str, Entry], ...], frozenset[str]], Path] = {}
+"""Folders with the copies of this process, by process, address, versions and hollow files."""
 
 
 def open_file(path: str | os.PathLike[str], sha256: str = "") -> BufferedReader:
@@ -61,7 +61,11 @@ def local_path(path: str | Path) -> Path:
     return _copied(parent, {each: entry_of(f"{parent}/{each}") for each in names}) / name
 
 
-def local_folder(path: str | Path, wanted: Callable[[str], bool] = lambda name: True) -> Path:
+def local_folder(
+    path: str | Path,
+    wanted: Callable[[str], bool] = lambda name: True,
+    hollow: Callable[[str], bool] = lambda name: False,
+) -> Path:
     """Return a local folder as it is, and for an address a copy of the same name, which stays until the process ends.
 
     Parameters
@@ -69,6 +73,8 @@ def local_folder(path: str | Path, wanted: Callable[[str], bool] = lambda name: 
     path : path
     wanted : callable
         Returns whether a file is needed, by its name relative to the folder.
+    hollow : callable
+        Returns likewise whether only the name and the size of a file are needed. Its copy has this size and no content.
 
     Raises
     ------
@@ -81,13 +87,25 @@ def local_folder(path: str | Path, wanted: Callable[[str], bool] = lambda name: 
     found = {name: entry for name, entry in files_below(address).items() if wanted(name)}
     if not found:
         raise RemoteError(f"{shown(address)}: no such folder; correct the address")
-    return _copied(address, found)
+    return _copied(address, found, frozenset(filter(hollow, found)))
+
+
+def original(path: Path) -> str:
+    """Return the address of a copy that this process made, and the name of any other path as it is."""
+    for (_, address, *_), copy in _copies.items():
+        if path.is_relative_to(copy):
+            return f"{address}/{path.relative_to(copy).as_posix()}".removesuffix("/.")
+    return os.fspath(path)
 
 
 @contextmanager
-def copied_folder(path: str | Path, wanted: Callable[[str], bool] = lambda name: True) -> Iterator[Path]:
+def copied_folder(
+    path: str | Path,
+    wanted: Callable[[str], bool] = lambda name: True,
+    hollow: Callable[[str], bool] = lambda name: False,
+) -> Iterator[Path]:
     """Yield the folder of `local_folder`, and name the address instead of a copy in errors."""
-    folder = local_folder(path, wanted)
+    folder = local_folder(path, wanted, hollow)
     with naming(folder, named(path)):
         yield folder
 
@@ -118,11 +136,15 @@ def fetch(address: str, folder: Path, names: Iterable[str], linked: bool = False
             shutil.copyfile(file.name, target)
 
 
-def _copied(address: str, found: dict[str, Entry]) -> Path:
-    key = (os.getpid(), address, tuple(found.items()))
+def _copied(address: str, found: dict[str, Entry], hollow: frozenset[str] = frozenset()) -> Path:
+    key = (os.getpid(), address, tuple(found.items()), hollow)
     if key not in _copies:
         copy = _place(os.getpid()) / str(len(_copies)) / (Path(address).name or "files")
-        fetch(address, copy, found, linked=True)
+        fetch(address, copy, [name for name in found if name not in hollow], linked=True)
+        for name in hollow:
+            (copy / name).parent.mkdir(parents=True, exist_ok=True)
+            with (copy / name).open("wb") as file:
+                file.truncate(max(found[name].size, 0))
         _copies[key] = copy
     return _copies[key]
 

@@ -93,7 +93,8 @@ def import_archives(
     ----------
     kind : {"webdataset", "hf-parquet", "hdf5"}
     sources : sequence of Path
-        Archives, or folders that are searched for them. An archive that is in several of them is read once.
+        Archives, or folders that are searched for them, also at addresses. An archive that is in several of
+        them is read once.
     label_column : str, optional
         Field with the label. Default: label and labels; target of an HDF5 file.
     classes : sequence of str, optional
@@ -125,7 +126,7 @@ def import_archives(
             left_out.append((shown(path), archive.problem))
     if not rows:
         first = f"; the first of {len(left_out)}: {': '.join(left_out[0])}" if left_out else ""
-        raise DataError(f"{', '.join(map(str, sources))}: no sound has a label or a caption{first}")
+        raise DataError(f"{', '.join(map(named, sources))}: no sound has a label or a caption{first}")
     return _write(out, rows, left_out)
 
 

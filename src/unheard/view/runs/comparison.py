@@ -25,7 +25,7 @@ from unheard.training.session import read_config
 from unheard.view.axes import FONT, caption, colour_bar, new_figure, robust_limits, save, show
 from unheard.view.page import write_page
 from unheard.view.run import FEW_ROWS, read_metrics
-from unheard.view.runs.listing import ListedRun, model_folders, read_run
+from unheard.view.runs.listing import ListedRun, at_address, model_folders, read_run
 from unheard.view.runs.paired import PairedScore, paired_scores, unpaired_scores
 from unheard.view.window import reconstruct_window, take_window
 from unheard.weights.built_in import is_needed
@@ -123,11 +123,8 @@ def compare_runs(
 
 
 def _listed(folder: Path, path: str | Path, config: dict[str, Any]) -> ListedRun:
-    """Return a run by its path. A copy has neither the time nor the lock of the run at the address."""
-    run = replace(read_run(folder, config), path=Path(path))
-    if not address_of(path):
-        return run
-    return replace(run, changed="", state=run.state if run.state == "finished" else "unknown")
+    run = read_run(folder, config)
+    return at_address(run, Path(path)) if address_of(path) else replace(run, path=Path(path))
 
 
 def _names(first: str | Path, second: str | Path) -> tuple[str, str]:

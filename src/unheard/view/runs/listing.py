@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from unheard.addresses import address_of
 from unheard.errors import DataError, UnheardError
 from unheard.evaluation.probe.files import read_report
 from unheard.files import read_json
 from unheard.outputs import in_use
+from unheard.remote.listing import Entry, files_below
+from unheard.remote.reading import copied_folder
 from unheard.training.checkpoints import checkpoints, read_progress
 from unheard.training.run_folder import FINISHED
-from unheard.training.session import read_config
+from unheard.training.session import CONFIG, read_config
 from unheard.view.run import best_probe, read_metrics
-from unheard.weights.checkpoint import ENSEMBLE_DIR
+from unheard.weights.checkpoint import ENSEMBLE_DIR, WEIGHTS
+
+LISTED = (CONFIG, "environment.json", "metrics.jsonl", "state.json", FINISHED, "scores.json", "probe.json")
+"""Files that show what a run is and how far it is."""
 
 State = Literal["finished", "stopped", "running", "unknown"]
 
@@ -82,14 +89,42 @@ class ListedRun:
 def list_runs(root: str | Path = ".") -> tuple[list[ListedRun], list[str]]:
     """Return the runs in a folder and below it, latest first, and a reason for each run that cannot be read.
 
-    Folders in a run are not searched, nor are hidden ones.
+    Folders in a run are not searched, nor are hidden ones. Of a folder at an address, the files of `LISTED` are copied.
 
     Raises
     ------
     DataError
         When the folder does not exist.
+    RemoteError
+        When the folder at an address does not exist or cannot be read.
     """
-    folder = Path(root)
+    address = address_of(root).rstrip("/")
+    if not address:
+        return _list_local(Path(root))
+    wanted = _listed_files(files_below(address))
+    if not wanted:
+        return [], []
+    with copied_folder(address, wanted.__contains__) as folder:
+        found, unreadable = _list_local(folder)
+        remote = [at_address(run, Path(address, run.path.relative_to(folder))) for run in found]
+        return sorted(remote, key=lambda run: run.path), [each.replace(str(folder), address) for each in unreadable]
+
+
+def at_address(run: ListedRun, path: Path) -> ListedRun:
+    """Return a run with its address. Its copy has neither the time nor the lock of the run there."""
+    return replace(run, path=path, changed="", state=run.state if run.state == "finished" else "unknown")
+
+
+def _listed_files(files: Mapping[str, Entry]) -> set[str]:
+    """Return what lists the runs among the files below a folder, by their relative names; models are left out."""
+    split = {name: name.rpartition("/") for name in files}
+    models = {parent for parent, _, last in split.values() if last == WEIGHTS}
+    return {
+        name for name, (parent, _, last) in split.items() if last in LISTED and (last != CONFIG or parent not in models)
+    }
+
+
+def _list_local(folder: Path) -> tuple[list[ListedRun], list[str]]:
     if not folder.is_dir():
         raise DataError(f"there is no folder {folder}; give one that holds runs")
     found, unreadable = list[ListedRun](), list[str]()
@@ -110,7 +145,7 @@ def list_runs(root: str | Path = ".") -> tuple[list[ListedRun], list[str]]:
 
 def _run_config(folder: Path) -> dict[str, Any] | None:
     """Return the configuration of a run; None for a model folder, or a file of another program."""
-    if (folder / "model.safetensors").is_file() or not any(
+    if (folder / WEIGHTS).is_file() or not any(
         (folder / name).exists() for name in ("environment.json", "metrics.jsonl", "checkpoints", ENSEMBLE_DIR)
     ):
         return None
