@@ -19,7 +19,7 @@ MANY = 100
 
 
 def find_audio(folder: str | Path) -> list[Path]:
-    """Return every sound file below ``folder``, sorted by its relative path; archives are not read.
+    """Return every sound file below ``folder``, also at an address, sorted by its relative path; archives are not read.
 
     Suffixes are those of `AUDIO_SUFFIXES`, and of `AV_SUFFIXES` if the extra ``av`` is installed. Hidden files and
     folders are skipped, and linked folders are not followed. An `AudioWarning` gives the number of sound files that
@@ -29,8 +29,10 @@ def find_audio(folder: str | Path) -> list[Path]:
     ------
     DataError
         When ``folder`` is not a folder.
+    RemoteError
+        When an address is not a folder, or cannot be listed.
     """
-    root = _checked_folder(folder)
+    root = Path(folder) if address_of(folder) else _checked_folder(folder)
     counts = _Counts()
     found = [path for path in _files(root) if counts.usable(path)]
     counts.warn(root)
@@ -103,9 +105,7 @@ def _find_remote(root: Path) -> list[Path]:
         return list(_members(root, counts))
     if (member := find_member(root)) is not None and member[1] in member[0]:
         return [root]
-    for path in (root / name for name in listing.files_below(root)):
-        if any(part.startswith(".") for part in path.relative_to(root).parts):
-            continue
+    for path in _files(root):
         if is_archive(path):
             found += _members(path, counts)
         elif counts.usable(path):
@@ -128,10 +128,7 @@ def find_archives(source: Path, suffixes: frozenset[str]) -> list[Path]:
     """
     if listing.is_file(source) and source.suffix.lower() in suffixes:
         return [source]
-    if address_of(source):
-        files = [source / name for name in listing.files_below(source)]
-    else:
-        files = _files(source) if source.is_dir() else []
+    files = _files(source) if address_of(source) or source.is_dir() else []
     found = [path for path in files if path.suffix.lower() in suffixes]
     if not found:
         ends = " or ".join(sorted(suffixes))
@@ -193,7 +190,10 @@ def _checked_folder(folder: str | Path) -> Path:
 
 
 def _files(root: Path) -> list[Path]:
-    """Return the files below a folder that are not hidden, sorted by their relative path."""
+    """Return the files below a folder, also at an address, that are not hidden, sorted by their relative path."""
+    if address_of(root):
+        below = listing.files_below(root)
+        return [root / name for name in below if not any(part.startswith(".") for part in name.split("/"))]
     found: list[Path] = []
     for parent, folders, names in os.walk(root):
         folders[:] = [name for name in folders if not name.startswith(".")]

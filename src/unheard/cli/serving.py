@@ -29,7 +29,7 @@ def serve(
     ----------
     given
         MODEL: a run, a model folder or a built-in name; default: unheard-tiny. FOLDER: sound files for the map, the
-        search and the labels; they are embedded in the background, and the embeddings are cached.
+        search and the labels, also at an address; they are embedded in the background, and the embeddings are cached.
     labels
         Table in which the page stores labels of FOLDER. Classifiers are saved next to it.
     port
@@ -54,6 +54,7 @@ def _announce(address: Address) -> None:
 
 def _model_and_folder(given: Sequence[str]) -> tuple[str | None, Path | None]:
     """Return the model and the folder of the arguments. A single one is a model if its name or its folder is one."""
+    from unheard.remote.listing import exists
     from unheard.weights.built_in import is_model_name
 
     if len(given) > 2:
@@ -62,5 +63,5 @@ def _model_and_folder(given: Sequence[str]) -> tuple[str | None, Path | None]:
         return given[0], Path(given[1])
     if not given:
         return None, None
-    model = is_model_name(given[0]) or not Path(given[0]).exists()
+    model = is_model_name(given[0]) or not exists(given[0])
     return (given[0], None) if model else (None, Path(given[0]))

@@ -1,7 +1,7 @@
 """Embeddings of FOLDER: computed in the background, cached on disk, searched in memory.
 
     CACHE/KEY/embeddings.parquet    one row a file, see `unheard.embedding.tables`
-    CACHE/KEY/files.json            size and time of each file when it was embedded
+    CACHE/KEY/files.json            size and time, or version at its address, of each file when it was embedded
     CACHE/KEY/map/                  the 2-D projections
 
 KEY is a hash of the folder, the model and the options. Rows of files that have changed are computed again.
@@ -21,6 +21,7 @@ from typing import Literal
 import numpy as np
 from jaxtyping import Float32
 
+from unheard.addresses import address_of, named
 from unheard.embedding.bulk import embed_table
 from unheard.embedding.embedding_model import EmbeddingModel
 from unheard.embedding.identity import SOURCE, identity
@@ -32,12 +33,13 @@ from unheard.errors import DataError, UnheardError
 from unheard.files import read_json, write_json
 from unheard.outputs import locked_file
 from unheard.progress import Item
+from unheard.remote.listing import entry_of
 from unheard.serving.library import File, Library
 from unheard.serving.limits import RefusedError
 
 OPTIONS = Options(frames=False)
 State = Literal["embedding", "ready", "failed"]
-Stamps = dict[str, list[int]]
+Stamps = dict[str, list[int | str]]
 
 
 @dataclass(frozen=True)
@@ -101,7 +103,7 @@ class FolderVectors:
     def __init__(self, model: EmbeddingModel, library: Library, cache: Path) -> None:
         self._model, self._library = model, library
         made_of = {name: value for name, value in identity(model, OPTIONS).items() if name != SOURCE}
-        key = hashlib.sha256(json.dumps([os.fspath(library.root), made_of], default=str).encode()).hexdigest()[:24]
+        key = hashlib.sha256(json.dumps([named(library.root), made_of], default=str).encode()).hexdigest()[:24]
         self.folder = cache / key
         self.progress = Progress(total=len(library.files))
         self._found: Embedded | None = None
@@ -147,7 +149,7 @@ class FolderVectors:
             pass
 
     def _embed(self) -> Embedded:
-        paths = [os.fspath(file.path) for file in self._library.files]
+        paths = [named(file.path) for file in self._library.files]
         table, stamps = self.folder / "embeddings.parquet", _stamps(paths)
         with locked_file(self.folder / "files.json"):
             drop_changed(table, _known_stamps(self.folder / "files.json"), stamps)
@@ -200,6 +202,9 @@ def drop_changed(table: Path, before: Stamps, now: Stamps) -> None:
 def _stamps(paths: Iterable[str]) -> Stamps:
     found: Stamps = {}
     for path in paths:
+        if address := address_of(path):
+            found[address] = list(entry_of(address))
+            continue
         try:
             state = os.stat(path)  # noqa: PTH116 - many files
         except OSError:

@@ -11,6 +11,8 @@ import csv
 import os
 from pathlib import Path
 
+from unheard.addresses import address_of, named
+from unheard.embedding.tables import absolute
 from unheard.errors import DataError
 from unheard.files import write_table
 from unheard.outputs import locked_file
@@ -69,7 +71,8 @@ class LabelFile:
         sounds = dict.fromkeys(sound for name in names for sound in self.answers[name])
         rows = []
         for sound in sounds:
-            path = Path(os.path.relpath(self._library[sound].path, self.path.parent)).as_posix()
+            file = self._library[sound].path
+            path = named(file) if address_of(file) else Path(os.path.relpath(file, self.path.parent)).as_posix()
             row = {"path": path, "label": self._label(sound, names)}
             if len(names) > 1:
                 row["known"] = "|".join(name for name in names if sound in self.answers[name])
@@ -88,7 +91,7 @@ class LabelFile:
             raise self._foreign(f"its columns are {', '.join(columns) or 'none'}")
         answers: Answers = {}
         for row in rows:
-            file = self._library.of_path(os.path.abspath(self.path.parent / row["path"]))  # noqa: PTH100 - links stay
+            file = self._library.of_path(absolute(os.fspath(self.path.parent / row["path"])))
             if file is None:
                 raise self._foreign(f"{row['path']} is not in the folder")
             for name, answer in self._answers_of(row).items():

@@ -14,6 +14,7 @@ from threading import RLock
 import numpy as np
 from jaxtyping import Float32, Int
 
+from unheard.addresses import named
 from unheard.errors import ConfigError
 from unheard.evaluation.probe.fitted_head import LinearHead
 from unheard.evaluation.probe.rare_class import FEWEST, ClassHead, WhitenedFolder, fit_class, joined
@@ -166,7 +167,7 @@ class Labelling:
         if not len(like):
             return random
         hits = self.found.table.search(like, like[:0], len(self.found.table))
-        by_path = {str(file.path): row for row, file in enumerate(self.found.files)}
+        by_path = {named(file.path): row for row, file in enumerate(self.found.files)}
         similar = [by_path[hit.path] for hit in hits if hit.path in by_path]
         mixed, others = dict[int, None](), iter(random)
         for at, row in enumerate(similar):

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from hashlib import blake2b
 from pathlib import Path
 
+from unheard.addresses import address_of, named
 from unheard.audio.folders import find_audio
 from unheard.errors import DataError, shown, utf8
+from unheard.remote.listing import is_file
 from unheard.serving.limits import not_found
 
 
@@ -23,7 +25,7 @@ class File:
     name : str
         Relative path, for display.
     path : Path
-        Below FOLDER; may be a link, see `Library.path`.
+        Below FOLDER, also at an address; may be a link, see `Library.path`.
     group : str
         The first folder in which relative paths differ; empty for a file above it.
     """
@@ -37,7 +39,8 @@ class File:
 class Library:
     """The sound files below a folder, as they were when the server started.
 
-    Links that lead out of the folder are left out, and refused when they appear later.
+    Links that lead out of the folder are left out, and refused when they appear later. The folder may be at an address;
+    a file is copied when it is used.
 
     Parameters
     ----------
@@ -47,17 +50,19 @@ class Library:
     ------
     DataError
         When it is not a folder, or holds no sound file.
+    RemoteError
+        When it is at an address and cannot be listed.
     """
 
     def __init__(self, folder: Path) -> None:
-        self.root = folder.resolve()
+        self.root = folder if address_of(folder) else folder.resolve()
         found = [file for file in find_audio(self.root) if self._inside(file)]
         if not found:
             raise DataError(f"no audio in {shown(folder)}; give a folder with wav, flac, ogg, opus, mp3 or aiff")
         shared = os.path.commonpath([file.parent for file in found])
         self.files = [self._file(path, Path(shared)) for path in found]
         self._by_id = {file.id: file for file in self.files}
-        self._by_path = {os.fspath(file.path): file for file in self.files}
+        self._by_path = {named(file.path): file for file in self.files}
 
     def __contains__(self, sound: object) -> bool:
         return sound in self._by_id
@@ -68,11 +73,11 @@ class Library:
         return self._by_id[sound]
 
     def of_path(self, path: str) -> File | None:
-        """Return the file with an absolute path, or None."""
+        """Return the file with an absolute path or an address, or None."""
         return self._by_path.get(path)
 
     def path(self, sound: str) -> Path:
-        """Return the real path of a file by its id.
+        """Return the real path of a file by its id, or its address.
 
         Raises
         ------
@@ -80,12 +85,12 @@ class Library:
             With status 404, when there is no such file, it was deleted, or a link leads out of the folder.
         """
         file = self[sound]
-        if not self._inside(file.path) or not file.path.is_file():
+        if not self._inside(file.path) or not is_file(file.path):
             raise not_found(sound)
-        return file.path.resolve()
+        return file.path if address_of(file.path) else file.path.resolve()
 
     def _inside(self, path: Path) -> bool:
-        return path.resolve().is_relative_to(self.root)
+        return bool(address_of(self.root)) or path.resolve().is_relative_to(self.root)
 
     def _file(self, path: Path, shared: Path) -> File:
         name, below = path.relative_to(self.root).as_posix(), path.relative_to(shared).parts

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32
 
+from unheard.addresses import named
 from unheard.audio.waveform import from_array, info, read
 from unheard.embedding.embedder import Model
 from unheard.embedding.embedding_model import EmbeddingModel
@@ -116,7 +117,7 @@ class Workbench:
 
     def relative(self, text: str) -> str:
         """Return a message without the place of FOLDER on this machine."""
-        return shown(text if self.library is None else text.replace(f"{self.library.root}/", ""))
+        return shown(text if self.library is None else text.replace(f"{named(self.library.root)}/", ""))
 
     def name(self, sound: str) -> str:
         """Return the name of a sound by its id."""
@@ -127,7 +128,7 @@ class Workbench:
     def address_of(self, sound: str) -> str:
         """Return the path of a file of FOLDER, for commands that the user copies; the name of an upload."""
         if self.library is not None and sound in self.library:
-            return str(self.library[sound].path)
+            return named(self.library[sound].path)
         return self.uploads.get(sound).name
 
     def seconds(self, sound: str) -> float:

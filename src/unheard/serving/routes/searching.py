@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Annotated
 
 import numpy as np
@@ -10,6 +9,7 @@ import torch
 from fastapi import APIRouter, Query
 from jaxtyping import Float32
 
+from unheard.addresses import named
 from unheard.embedding.search import Example
 from unheard.embedding.search import Hit as TableHit
 from unheard.embedding.zero_shot import audio_vectors, caption_vectors
@@ -82,7 +82,7 @@ def _neighbours(bench: Workbench, asked: NeighboursIn) -> Hits:
     if bench.library is None or not library:
         raise ConfigError("this server has no folder; start it as: unheard serve MODEL FOLDER")
     own = [
-        Example(os.fspath(bench.library[part.sound].path), part.start, part.end)
+        Example(named(bench.library[part.sound].path), part.start, part.end)
         for part in asked.like
         if part.sound in bench.library
     ]
