@@ -18,6 +18,7 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
     "maskspec": maskspec.recipe,
     "audiomae": audiomae.recipe,
     "m2d": m2d.recipe,
+    "m2d-short": m2d.short,
     "matpac": matpac.recipe,
     "matpac++": matpac.plus,
     "eat": eat.recipe,
