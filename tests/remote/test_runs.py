@@ -42,7 +42,7 @@ def sounds(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def plain(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A run without figures."""
     with monkeypatch.context() as patch:
-        patch.setattr("unheard.view.run.finish", lambda run, store, log: None)
+        patch.setattr("unheard.view.run.finish", lambda run, store, log: log(f"figures in {run}"))
         yield
 
 

@@ -91,7 +91,7 @@ def pretrain(
         resume_or_start,
     )  # fmt: skip
     plan = checked_options(options, out, overwrite)
-    watched = _watched(tracked(report, log))
+    watched = _watched(tracked(report, log), out)
     chosen = chosen_recipe(options, settings, watched.log, None if isinstance(recipe, str) else recipe)
     origin = training.Origin(init, minutes, recipe_file(name) if name else None, plan, partial=resume_or_start)
     if resume_or_start and is_started(Path(out)):
@@ -197,7 +197,7 @@ def resume(
     from unheard.training import resume as training
     from unheard.training.mirrors.mirrored_run import mirrored_run
 
-    with mirrored_run(out, _watched(tracked(report, log)), resume=True) as (place, mirrored):
+    with mirrored_run(out, _watched(tracked(report, log), out), resume=True) as (place, mirrored):
         run = training.resume(
             place, data=data, skip_bad_batches=skip_bad_batches, settings=settings, no_code=no_code, device=device,
             report=mirrored,
@@ -215,15 +215,15 @@ def tracked(report: Callbacks | None, log: TrackerName | None) -> Callbacks:
     return given if log is None else replace(given, tracker=log)
 
 
-def _watched(given: Callbacks) -> Callbacks:
+def _watched(given: Callbacks, out: str | Path) -> Callbacks:
     """Return the callbacks of the caller, extended to write the figures and measurements of a finished run, and to
-    read the table of a watched one.
+    read the table of a watched one. Messages name the run as the caller does.
     """
     from unheard.view.run import finish
 
     def finished(run: Path, store: Store) -> None:
         given.on_end(run, store)
-        finish(run, store, given.log)
+        finish(run, store, lambda text: given.log(text.replace(str(run), named(out))))
 
     def table(plan: WatchPlan, recipe: Recipe) -> WatchedTable:
         from unheard.evaluation.probe.watched import WatchedLabels

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 from cyclopts import Parameter
 
+from unheard.addresses import named
 from unheard.cli.shell import DONE, DeviceOption, log, verb
 from unheard.errors import ConfigError
 
@@ -41,7 +42,7 @@ def serve(
     from unheard.weights.built_in import DEFAULT
 
     model, folder = _model_and_folder(given)
-    log(f"model: {model or DEFAULT}; folder: {folder or 'none'}")
+    log(f"model: {model or DEFAULT}; folder: {named(folder) if folder else 'none'}")
     run(model or DEFAULT, folder, labels=labels, host=host, port=port, device=device, ready=_announce)
     return DONE
 
