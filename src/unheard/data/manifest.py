@@ -14,12 +14,13 @@ from __future__ import annotations
 import os
 from collections.abc import Collection, Iterable, Mapping
 from contextlib import AbstractContextManager
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 from unheard.addresses import address_of, named
 from unheard.data.tables import read_csv
 from unheard.errors import DataError, shown
-from unheard.remote.reading import copied_folder, original
+from unheard.remote.listing import is_file, is_folder
+from unheard.remote.reading import copied_folder, source_of
 from unheard.remote.writing import is_working_place
 
 NAME = "manifest.csv"
@@ -41,14 +42,30 @@ def read_manifest(folder: Path | str) -> list[dict[str, str]]:
     """
     path = Path(folder) / NAME
     if not path.exists():
-        raise DataError(
-            f"{path}: no such file; fetch a corpus into that folder first: unheard data fetch M -o {folder}"
-        )
+        raise _without_manifest(folder)
     return [{**row, "heldout": "1" if _marked(row, path) else ""} for row in read_csv(path, COLUMNS)]
 
 
+def _without_manifest(folder: Path | str) -> DataError:
+    return DataError(
+        f"{named(Path(folder, NAME))}: no such file; fetch a corpus into that folder first: unheard data fetch M -o"
+        f" {named(folder)}"
+    )
+
+
 def local_corpus(root: Path | str, packages: Collection[str]) -> AbstractContextManager[Path]:
-    """Return a context with a fetched corpus; of one at an address, a copy of its manifest and of some packages."""
+    """Return a context with a fetched corpus; of one at an address, a copy of its manifest and of some packages.
+
+    Raises
+    ------
+    DataError
+        When there is a folder at the address, but no manifest in it.
+    RemoteError
+        When the address cannot be read.
+    """
+    address = address_of(root).rstrip("/")
+    if address and is_folder(address) and not is_file(f"{address}/{NAME}"):
+        raise _without_manifest(root)
     return copied_folder(root, lambda name: name == NAME or name.partition("/")[0] in packages)
 
 
@@ -56,11 +73,12 @@ def from_table(rows: Iterable[Mapping[str, str]], root: Path, table: Path) -> li
     """Convert rows with paths relative to ``root`` to paths relative to the folder of ``table``; folder links are
     resolved. A table that will be uploaded has absolute paths, and copies of sounds at an address have their address.
     """
-    base = original(root)
-    if not address_of(base):
-        base = str(root.resolve())
-        base = base if is_working_place(table) else os.path.relpath(base, table.parent.resolve())
-    return [{**row, "path": named(Path(base, row["path"]))} for row in rows]
+    base = source_of(root)
+    if address_of(base):
+        return [{**row, "path": f"{base}/{row['path']}"} for row in rows]
+    base = str(root.resolve())
+    base = base if is_working_place(table) else os.path.relpath(base, table.parent.resolve())
+    return [{**row, "path": PurePosixPath(base, row["path"]).as_posix()} for row in rows]
 
 
 def pretraining_rows(rows: Iterable[dict[str, str]]) -> list[dict[str, str]]:

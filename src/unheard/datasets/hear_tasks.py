@@ -154,7 +154,11 @@ def build_task(
     if not 0.1 <= seconds <= 600:
         raise ConfigError(f"--seconds is the length of a task's clips, from 0.1 to 600; got {seconds:g}")
     with local_corpus(corpus or out / PACKAGES, packages_of(name)) as root:
-        _complete(name, root, None if corpus else track)
+        lacking = _lacking(name, root)
+        if lacking and corpus:
+            raise missing_packages_error(name, lacking, root)
+        for package in lacking:
+            fetch(package, root, track)
         items, mode = _items(name, root, seconds, options)
         event = name == "drum-events"
         notes: dict[str, Any] = {
@@ -164,7 +168,7 @@ def build_task(
         }
         if event:
             notes |= {"evaluation_params": POSTPROCESSING}
-        sheet = TaskSpec(_sheet_name(name), mode, seconds, making.scores, event, name == "gm-multilabel", notes)
+        sheet = TaskSpec(task_name(name), mode, seconds, making.scores, event, name == "gm-multilabel", notes)
         return _written(sheet, items, out, options, overwrite=overwrite, track=track)
 
 
@@ -172,7 +176,7 @@ def refuse_same_names(names: Sequence[str]) -> None:
     """Raise a ConfigError if two tasks, or tables, would be one folder, of which the second replaces the first."""
     taken: dict[str, str] = {}
     for name in names:
-        folder = _sheet_name(name) if name in HEAR_TASKS else table_name(Path(name))
+        folder = task_name(name)
         if folder in taken:
             raise ConfigError(
                 f"{taken[folder]} and {name} would both be the task {folder}; give each once, rename a table, or build"
@@ -181,8 +185,9 @@ def refuse_same_names(names: Sequence[str]) -> None:
         taken[folder] = name
 
 
-def _sheet_name(name: str) -> str:
-    return name.replace("-", "_")
+def task_name(name: str) -> str:
+    """Return the name of a task or of a label table, with which the name of its folder begins."""
+    return name.replace("-", "_") if name in HEAR_TASKS else table_name(Path(name))
 
 
 def build_table_task(
@@ -219,16 +224,10 @@ def packages_of(name: str) -> tuple[str, ...]:
     return TASKS[name].packages if name in TASKS else tuple(FONTS.values())
 
 
-def _complete(name: str, root: Path, track: Track | None) -> None:
-    """Fetch missing packages of a task into a folder; without ``track``, refuse the folder that lacks some."""
+def _lacking(name: str, root: Path) -> list[str]:
+    """Return the packages of a task that a folder lacks."""
     there = {row["package"] for row in read_manifest(root)} if (root / NAME).exists() else set()
-    lacking = [
-        package for package in packages_of(name) if package not in there and not any((root / package).rglob("*.sf2"))
-    ]
-    for package in lacking:
-        if track is None:
-            raise missing_packages_error(name, lacking, root)
-        fetch(package, root, track)
+    return [each for each in packages_of(name) if each not in there and not any((root / each).rglob("*.sf2"))]
 
 
 def _not_held_out(root: Path, items: Sequence[Item]) -> int:

@@ -19,7 +19,6 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from unheard.addresses import named
-from unheard.audio.suffixes import AUDIO_SUFFIXES, AV_SUFFIXES
 from unheard.data.manifest import from_table
 from unheard.datasets import layout_music, layout_sounds
 from unheard.datasets.layout_tables import ClipRow, find
@@ -28,6 +27,7 @@ from unheard.files import write_table
 from unheard.remote.reading import copied_folder
 
 COLUMNS = ("path", "label", "split", "fold", "group", "known")
+TABLES = (".csv", ".tsv", ".txt", ".json")  # suffixes of what is read; of all other files, only the names
 SHOWN = 3  # examples of missing files in a report
 
 
@@ -135,7 +135,7 @@ def import_labels(name: str, folder: Path | str, out: Path | str) -> ImportRepor
         raise ConfigError(
             f"there is no layout {name!r}; choose one of {', '.join(LAYOUTS)}, raven, audacity, webdataset, hf-parquet"
         )
-    with copied_folder(folder, hollow=_is_sound) as place:
+    with copied_folder(folder, placeholder=lambda name: PurePosixPath(name).suffix not in TABLES) as place:
         return _import(name, _root(name, place), Path(out))
 
 
@@ -161,10 +161,6 @@ def _import(name: str, root: Path, out: Path) -> ImportReport:
     sides = Counter(row.get("split") or row.get("fold", "") for row in rows)
     classes = {label for row in rows for label in row["label"].split("|") if label}
     return ImportReport(out, len(rows), dict(sorted(sides.items())), len(classes), tuple(missing))
-
-
-def _is_sound(name: str) -> bool:
-    return PurePosixPath(name).suffix.lower() in AUDIO_SUFFIXES | AV_SUFFIXES
 
 
 def _root(name: str, folder: Path) -> Path:

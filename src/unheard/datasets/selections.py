@@ -17,7 +17,7 @@ from unheard.data.selections.reading import Selections, read_selections, seconds
 from unheard.errors import DataError
 from unheard.files import write_table
 from unheard.remote.listing import is_file
-from unheard.remote.reading import copied_folder
+from unheard.remote.reading import copied_folder, source_of
 
 BACKGROUND = "background"
 """Label of parts without an annotation, in a table with one label a row."""
@@ -101,13 +101,18 @@ def import_selections(
     >>> import_selections("raven", "recordings/", "labels.csv", background=True).background  # doctest: +SKIP
     40
     """
-    name = Path(source).name if address_of(source) and is_file(source) else ""
-    with copied_folder(Path(source).parent if name else source) as folder:
+    address, name = address_of(source), ""
+    if address and is_file(address):
+        address, _, name = address.rpartition("/")
+    with copied_folder(address or source) as folder:
         return _import(folder / name, kind, Path(out), background, label_column)
 
 
 def _import(source: Path, kind: Format, out: Path, background: bool, label_column: str | None) -> SelectionReport:
     selections = read_selections(source, kind, label_column)
+    place = source_of(selections.folder)
+    if address_of(place) and (outside := [path for path in selections.annotations if path.startswith("../")]):
+        raise DataError(f"{place}: a table names a recording of this machine, {Path(outside[0]).name}; upload it there")
     lengths = {path: info(selections.folder / path).seconds for path in selections.annotations}
     _refuse_outside(selections, lengths)
     rows = selections.rows()

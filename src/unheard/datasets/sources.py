@@ -123,8 +123,8 @@ def fetch(name: str, out: Path | str, track: Track = silent) -> FetchReport:
     if failed:
         reasons = "; ".join(f"{package}: {reason}" for package, reason in failed.items())
         raise DataError(
-            f"{len(failed)} of {len(missing)} packages could not be fetched, the others are kept; run it again."
-            f" {reasons}"
+            f"{len(failed)} of {len(missing)} packages could not be fetched, the others are kept; run the same command"
+            f" again. {reasons}"
         )
     report.files, report.hours = len(rows), sum(float(row["seconds"]) for row in rows) / 3600
     report.heldout = sum(row["heldout"] == "1" for row in rows)

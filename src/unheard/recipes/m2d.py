@@ -20,8 +20,8 @@ The published EMA momentum, 0.99995 to 0.99999, assumes 300 000 steps. A shorter
 weights of the teacher contribute no more at the end than in the paper. ``teacher.max_initial_weight=1`` keeps the
 published momentum for any length.
 
-In runs of some hundred thousand windows, the teacher's features still collapse to one or two directions. `short` has
-settings under which they do not.
+In runs of some hundred thousand windows, the teacher's features still collapse to an effective rank below 2
+(docs/log.md, 2026-11-30). `short` has settings under which they do not.
 """
 
 from __future__ import annotations

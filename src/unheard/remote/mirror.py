@@ -27,6 +27,7 @@ class Mirror:
     def __init__(self, folder: Path, address: str, local: Collection[str] = ()) -> None:
         self.folder, self.address, self.local = folder, address, local
         self._done: dict[str, State] = {}
+        self._seen: set[str] | None = None
 
     def fetch(self) -> None:
         """Copy the files that the local folder lacks. They are not uploaded again, unless they change.
@@ -36,17 +37,35 @@ class Mirror:
         RemoteError
             When the address is no folder, or cannot be read.
         """
-        lacking = [name for name in self._copies() if not (self.folder / name).exists()]
-        fetch(self.address, self.folder, lacking)
-        self._done |= {name: _state(self.folder / name) for name in lacking}
+        copies = self._copies()
+        self._seen = set(copies)
+        for name in copies:
+            if not (self.folder / name).exists():
+                fetch(self.address, self.folder, [name])
+                self._done[name] = _state(self.folder / name)
+
+    def drop_unchanged(self) -> None:
+        """Delete the local files that `fetch` copied and nothing has changed, and folders that become empty."""
+        for name, state in self._done.items():
+            file = self.folder / name
+            if file.is_file() and _state(file) == state:
+                file.unlink()
+        for folder in sorted((path for path in self.folder.rglob("*") if path.is_dir()), reverse=True):
+            if not any(folder.iterdir()):
+                folder.rmdir()
+        if self.folder.is_dir() and not any(self.folder.iterdir()):
+            self.folder.rmdir()
 
     def update(self, delete_gone: bool = True) -> None:
         """Upload new and changed files, those that complete a folder last; then delete what is gone.
 
+        After `fetch`, only files that were there then, or were uploaded since, are deleted: another process may have
+        added others.
+
         Parameters
         ----------
         delete_gone : bool
-            False: keep what the local folder does not have, such as files that another process has added.
+            False: keep what the local folder does not have.
 
         Raises
         ------
@@ -59,6 +78,8 @@ class Mirror:
                 upload(self.folder / name, f"{self.address}/{name}")
                 self._done[name] = now[name]
         gone = set(self._copies() if delete_gone and exists(self.address) else ()) - set(now)
+        if self._seen is not None:
+            gone &= self._seen | set(self._done)
         for name in sorted(gone, key=completing_last, reverse=True):
             delete(f"{self.address}/{name}")
             self._done.pop(name, None)

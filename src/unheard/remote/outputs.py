@@ -136,6 +136,7 @@ def local_output(out: str | Path, *, overwrite: bool = False, resume: bool = Fal
         with naming(place, address):
             yield place
     except BaseException:
+        mirror.drop_unchanged()  # what the job itself wrote stays
         with suppress(OSError):
             place.parent.rmdir()  # nothing was written
         raise

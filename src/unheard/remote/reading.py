@@ -20,7 +20,7 @@ from unheard.remote.listing import Entry, entry_of, files_below, is_file
 from unheard.remote.writing import naming
 
 _copies: dict[tuple[int, str, tuple[tuple[str, Entry], ...], frozenset[str]], Path] = {}
-"""Folders with the copies of this process, by process, address, versions and hollow files."""
+"""Folders with the copies of this process, by process, address, versions and files without content."""
 
 
 def open_file(path: str | os.PathLike[str], sha256: str = "") -> BufferedReader:
@@ -64,7 +64,7 @@ def local_path(path: str | Path) -> Path:
 def local_folder(
     path: str | Path,
     wanted: Callable[[str], bool] = lambda name: True,
-    hollow: Callable[[str], bool] = lambda name: False,
+    placeholder: Callable[[str], bool] = lambda name: False,
 ) -> Path:
     """Return a local folder as it is, and for an address a copy of the same name, which stays until the process ends.
 
@@ -73,8 +73,9 @@ def local_folder(
     path : path
     wanted : callable
         Returns whether a file is needed, by its name relative to the folder.
-    hollow : callable
-        Returns likewise whether only the name and the size of a file are needed. Its copy has this size and no content.
+    placeholder : callable
+        Returns likewise whether a file of the same size without content is enough; of 1 byte, if the store gives no
+        size.
 
     Raises
     ------
@@ -86,26 +87,29 @@ def local_folder(
         return Path(path)
     found = {name: entry for name, entry in files_below(address).items() if wanted(name)}
     if not found:
-        raise RemoteError(f"{shown(address)}: no such folder; correct the address")
-    return _copied(address, found, frozenset(filter(hollow, found)))
+        raise RemoteError(f"{shown(address)}: no such folder, or one without the files that are needed; correct it")
+    return _copied(address, found, frozenset(filter(placeholder, found)))
 
 
-def original(path: Path) -> str:
-    """Return the address of a copy that this process made, and the name of any other path as it is."""
+def source_of(path: Path) -> str:
+    """Return the address of a file or folder that this process copied, or the name of any other path as it is."""
     for (_, address, *_), copy in _copies.items():
         if path.is_relative_to(copy):
             return f"{address}/{path.relative_to(copy).as_posix()}".removesuffix("/.")
-    return os.fspath(path)
+    return named(path)
 
 
 @contextmanager
 def copied_folder(
     path: str | Path,
     wanted: Callable[[str], bool] = lambda name: True,
-    hollow: Callable[[str], bool] = lambda name: False,
+    placeholder: Callable[[str], bool] = lambda name: False,
 ) -> Iterator[Path]:
     """Yield the folder of `local_folder`, and name the address instead of a copy in errors."""
-    folder = local_folder(path, wanted, hollow)
+    if not address_of(path):
+        yield Path(path)
+        return
+    folder = local_folder(path, wanted, placeholder)
     with naming(folder, named(path)):
         yield folder
 
@@ -133,18 +137,20 @@ def fetch(address: str, folder: Path, names: Iterable[str], linked: bool = False
                     continue
             except OSError:  # the disk has no links
                 pass
-            shutil.copyfile(file.name, target)
+            unfinished = target.with_name(f".{target.name}.part")  # a file that is there is complete
+            shutil.copyfile(file.name, unfinished)
+            unfinished.replace(target)
 
 
-def _copied(address: str, found: dict[str, Entry], hollow: frozenset[str] = frozenset()) -> Path:
-    key = (os.getpid(), address, tuple(found.items()), hollow)
+def _copied(address: str, found: dict[str, Entry], placeholders: frozenset[str] = frozenset()) -> Path:
+    key = (os.getpid(), address, tuple(found.items()), placeholders)
     if key not in _copies:
         copy = _place(os.getpid()) / str(len(_copies)) / (Path(address).name or "files")
-        fetch(address, copy, [name for name in found if name not in hollow], linked=True)
-        for name in hollow:
+        fetch(address, copy, [name for name in found if name not in placeholders], linked=True)
+        for name in placeholders:
             (copy / name).parent.mkdir(parents=True, exist_ok=True)
             with (copy / name).open("wb") as file:
-                file.truncate(max(found[name].size, 0))
+                file.truncate(found[name].size if found[name].size >= 0 else 1)
         _copies[key] = copy
     return _copies[key]
 

@@ -50,8 +50,8 @@ class CollapseDetector:
         return (
             f"the teacher features are nearly the same for all patches (standard deviation {std:.2f}, effective rank"
             f" {rank:.1f}, {share:.0%} of the variance between clips; loss {loss:.3f}), so the model learns little. Add"
-            " a reconstruction loss (objectives.reconstruct.weight=1), use the published EMA schedule"
-            " (teacher.max_initial_weight=1), or train longer on more data"
+            " a reconstruction loss (objectives.reconstruct.weight=1), use the settings of the recipe m2d-short, the"
+            " published EMA schedule (teacher.max_initial_weight=1), or longer training on more data"
         )
 
     def _assignments(self, row: Mapping[str, float]) -> str:

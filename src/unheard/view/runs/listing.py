@@ -14,7 +14,7 @@ from unheard.errors import DataError, UnheardError
 from unheard.evaluation.probe.files import read_report
 from unheard.files import read_json
 from unheard.outputs import in_use
-from unheard.remote.listing import Entry, files_below
+from unheard.remote.listing import Entry, files_below, is_folder
 from unheard.remote.reading import copied_folder
 from unheard.training.checkpoints import checkpoints, read_progress
 from unheard.training.run_folder import FINISHED
@@ -23,7 +23,7 @@ from unheard.view.run import best_probe, read_metrics
 from unheard.weights.checkpoint import ENSEMBLE_DIR, WEIGHTS
 
 LISTED = (CONFIG, "environment.json", "metrics.jsonl", "state.json", FINISHED, "scores.json", "probe.json")
-"""Files that show what a run is and how far it is."""
+"""Files of a run that `list_runs` reads."""
 
 State = Literal["finished", "stopped", "running", "unknown"]
 
@@ -89,7 +89,8 @@ class ListedRun:
 def list_runs(root: str | Path = ".") -> tuple[list[ListedRun], list[str]]:
     """Return the runs in a folder and below it, latest first, and a reason for each run that cannot be read.
 
-    Folders in a run are not searched, nor are hidden ones. Of a folder at an address, the files of `LISTED` are copied.
+    Folders in a run are not searched, nor are hidden ones. A folder at an address is listed by path; the files
+    of `LISTED` are copied.
 
     Raises
     ------
@@ -101,6 +102,8 @@ def list_runs(root: str | Path = ".") -> tuple[list[ListedRun], list[str]]:
     address = address_of(root).rstrip("/")
     if not address:
         return _list_local(Path(root))
+    if not is_folder(address):
+        raise DataError(f"there is no folder {address}; give one that holds runs")
     wanted = _listed_files(files_below(address))
     if not wanted:
         return [], []
@@ -116,7 +119,7 @@ def at_address(run: ListedRun, path: Path) -> ListedRun:
 
 
 def _listed_files(files: Mapping[str, Entry]) -> set[str]:
-    """Return what lists the runs among the files below a folder, by their relative names; models are left out."""
+    """Return the names of the files that `_list_local` reads, without those of model folders."""
     split = {name: name.rpartition("/") for name in files}
     models = {parent for parent, _, last in split.values() if last == WEIGHTS}
     return {
