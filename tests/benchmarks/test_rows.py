@@ -44,6 +44,7 @@ OTHERS = {
     "heareval",
     "xares",
     "embed_folder",
+    "growth",
 }  # peers with environments of their own, and commands instead of functions
 PROGRAMS = sorted(set(re.findall(r"programs\+=\(\"?(\w+)", (ROOT / "scripts" / "bench").read_text())))
 
@@ -98,6 +99,28 @@ def test_a_folder_is_embedded_by_both_sides(
     write_clips(tmp_path / "sounds", 3)
     assert embed_folder.link_sounds(tmp_path / "sounds", 2, tmp_path / "links") == pytest.approx(20 / 3600, rel=0.05)
     assert [each.resolve().name for each in sorted((tmp_path / "links").iterdir())] == ["000.mp3", "002.mp3"]
+
+
+def test_growth_is_printed_and_drawn(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    pytest.importorskip("matplotlib")
+    from benchmarks import growth
+    from benchmarks.packing import write_clips
+
+    small = {"DURATIONS": (1, 3), "PATCHES": ((16, 16), (16, 8)), "SIZES": ("tiny",), "CLIPS": (100, 300)}
+    for constant, value in small.items():
+        monkeypatch.setattr(growth, constant, value)
+    monkeypatch.setattr(growth, "seconds", lambda command, **_: 6.0 / int(command[command.index("--processes") + 1]))
+    (tmp_path / "sounds").mkdir()
+    write_clips(tmp_path / "sounds", 1)
+    options = ["--sounds", str(tmp_path / "sounds"), "--rounds", "1", "--out", str(tmp_path / "growth.png")]
+    monkeypatch.setattr(sys, "argv", ["growth", *options])
+    growth.main()
+    titles = ("duration", "patch size", "model size", "corpus size", "processes (0.00 h)")
+    printed = capsys.readouterr().out
+    assert all(f"| {title} |" in printed for title in titles)
+    assert (tmp_path / "growth.png").stat().st_size > 10_000
 
 
 @pytest.mark.parametrize("name", [*ROWS, *sorted(OTHERS)])
