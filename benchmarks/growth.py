@@ -40,6 +40,7 @@ from unheard.weights.checkpoint import Provenance, SavedModel
 
 matplotlib.use("Agg")
 from matplotlib import pyplot as plt
+from matplotlib.ticker import NullFormatter
 
 DURATIONS = (1, 3, 10, 30, 100, 300)  # s
 PATCHES = ((16, 16), (16, 8), (16, 4), (8, 8), (8, 4))  # bands x frames
@@ -172,9 +173,14 @@ def draw(panels: Sequence[Panel], out: Path) -> None:
         power = -1 if panel.x_label == "processes" else 1
         ax.plot(panel.x, values[0] * (np.array(panel.x) / panel.x[0]) ** power, color="0.7", lw=0.8, zorder=0)
         for x, y, name in zip(panel.x, values, panel.names or [""] * len(values), strict=True):
-            ax.annotate(name, (x, y), textcoords="offset points", xytext=(-3, 5), ha="right", fontsize=8)
+            ax.annotate(name, (x, y), textcoords="offset points", xytext=(5, -9), fontsize=8)
         if len(panel.x) > 2:
             ax.set(xscale="log", yscale="log")
+            ax.yaxis.set_minor_formatter(NullFormatter())
+            if panel.names:
+                ticks = sorted(set(panel.x))
+                ax.set_xticks(ticks, [f"{x:.0f}" for x in ticks])
+                ax.xaxis.set_minor_formatter(NullFormatter())
         else:
             ax.set(xticks=panel.x, ylim=(0, None))
         ax.set(title=panel.title, xlabel=panel.x_label, ylabel=panel.y_label)
