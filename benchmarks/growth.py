@@ -156,15 +156,15 @@ def corpus_size(rounds: int, place: Path) -> Panel:
 def processes(sounds: Path | None, files: int, place: Path) -> Panel:
     """Embedding a folder by the number of processes."""
     hours = link_sounds(sounds, files, place / "sounds")
-    counts = range(1, (os.cpu_count() or 1) + 1)
+    counts = [2**power for power in range((os.cpu_count() or 1).bit_length())]
     command = [str(PROGRAM), "embed", "random-tiny", str(place / "sounds"), "--processes"]
     walls = [seconds([*command, str(n), "-o", str(place / f"{n}.parquet")], OMP_NUM_THREADS="1") for n in counts]
     title = f"processes ({hours:.2f} h)"
-    return Panel(title, "processes", "wall s", list(counts), {"": walls})
+    return Panel(title, "processes", "wall s", counts, {"": walls})
 
 
 def draw(panels: Sequence[Panel], out: Path) -> None:
-    """Draw the panels in one figure; thin lines would be proportional to x."""
+    """Draw the panels in one figure; grey lines are proportional to x, for processes inversely."""
     figure, axes = plt.subplots(1, len(panels), figsize=(3.1 * len(panels), 3.1), layout="constrained")
     for ax, panel in zip(np.atleast_1d(axes), panels, strict=True):
         for name, values in panel.lines.items():

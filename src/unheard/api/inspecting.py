@@ -188,6 +188,8 @@ def runs(root: str | Path = ".") -> tuple[list[ListedRun], list[str]]:
     ------
     DataError
         When the folder does not exist.
+    RemoteError
+        When an address cannot be read.
     """
     from unheard.view.runs.listing import list_runs
 

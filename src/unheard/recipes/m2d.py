@@ -54,9 +54,10 @@ def recipe() -> Recipe:
 def short() -> Recipe:
     """Return settings for runs of some hundred thousand windows, under which the teacher's features keep a high rank.
 
-    The targets are those of EAT and BAT: the teacher encodes the whole window, the outputs of all blocks are normalised
-    over its patches, and averaged. The loss is the mean squared error. The spectrograms are normalised by the mean and
-    deviation of each band. Masks, student, predictor and momentum are those of M2D. All of this is our choice.
+    The targets are those of EAT and BAT. The teacher is an average of the whole encoder and encodes the whole window.
+    The outputs of all blocks are normalised over its patches, and averaged. The loss is the mean squared error. The
+    spectrograms are normalised by the mean and deviation of each band. Masks, student, predictor and momentum are those
+    of M2D. All of this is our choice.
     """
     base = recipe()
     latents = LatentsConfig(weight=1.0, standardise_target=False, distance="mse")

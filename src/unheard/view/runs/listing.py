@@ -89,15 +89,15 @@ class ListedRun:
 def list_runs(root: str | Path = ".") -> tuple[list[ListedRun], list[str]]:
     """Return the runs in a folder and below it, latest first, and a reason for each run that cannot be read.
 
-    Folders in a run are not searched, nor are hidden ones. A folder at an address is listed by path; the files
-    of `LISTED` are copied.
+    Folders in a run are not searched, nor are hidden ones. Runs at an address are in the order of
+    their paths; the files of `LISTED` are copied.
 
     Raises
     ------
     DataError
         When the folder does not exist.
     RemoteError
-        When the folder at an address does not exist or cannot be read.
+        When an address cannot be read.
     """
     address = address_of(root).rstrip("/")
     if not address:
