@@ -15,8 +15,8 @@ import librosa
 import numpy as np
 import torch
 
+from benchmarks.clips import SECONDS, write_clips
 from benchmarks.frontend import transforms
-from benchmarks.packing import SECONDS, write_clips
 from benchmarks.timing import arguments, interleave, show
 from unheard.devices import bf16_on_cpu
 from unheard.embedding.embedder import Model
@@ -25,7 +25,7 @@ from unheard.embedding.loading import load_own
 from unheard.embedding.windows import cut
 from unheard.model.transformer import use_attention
 
-SIZE, WINDOW = "small", 208
+SIZE, WINDOW, CLIPS = "small", 208, 40
 
 
 def looped(files: list[Path], model: Model) -> Iterator[np.ndarray]:
@@ -55,7 +55,7 @@ def main() -> None:
     loop.pad_window = True
     use_attention(loop.learner, "explicit")
     with tempfile.TemporaryDirectory() as name:
-        files = write_clips(Path(name))
+        files = write_clips(Path(name), CLIPS)
         full = WINDOW // model.grid.patch_size[1] * (1001 // WINDOW)
         pairs = zip(looped(files, loop), ours(files, model), strict=True)
         found = max(float(np.abs(theirs[:full] - mine[:full]).mean()) for theirs, mine in pairs)

@@ -36,7 +36,8 @@ EPS = 1e-5
 Choice = tuple[tuple[int, ...], Pool]
 """Layers and pool."""
 Kernel = Float[np.ndarray, "n n"]
-Sides = list[tuple[Bool[np.ndarray, " n"], Bool[np.ndarray, " n"]]]
+Side = tuple[Bool[np.ndarray, " n"], Bool[np.ndarray, " n"]]
+"""Clips of training, and clips that are scored."""
 
 
 def main() -> None:
@@ -96,12 +97,12 @@ def scores_of_choices(vectors: Float[np.ndarray, "n L D"], labels: Labels) -> di
     target = labels.target[rows].astype(np.float64)
     split, fold = (np.array(values)[rows] for values in (labels.split, labels.fold))
     if "valid" in labels.split:
-        sides: Sides = [(split == "train", split == "valid")]
+        sides: list[Side] = [(split == "train", split == "valid")]
     else:
         sides = [(fold != name, fold == name) for name in np.unique(fold)]
     half = vectors.shape[2] // 2
     kernels = {
-        (number, part): _kernel(vectors[rows, number - 1, part * half : (part + 1) * half])
+        (number, part): kernel_of(vectors[rows, number - 1, part * half : (part + 1) * half])
         for number in range(1, vectors.shape[1] + 1)
         for part in (0, 1)
     }
@@ -112,26 +113,30 @@ def scores_of_choices(vectors: Float[np.ndarray, "n L D"], labels: Labels) -> di
     return found
 
 
-def _kernel(features: Float[np.ndarray, "n D"]) -> Kernel:
+def kernel_of(features: Float[np.ndarray, "n D"]) -> Kernel:
     """Return the products of clips, whose dimensions are standardised over them."""
     x = features.astype(np.float64)
     x = (x - x.mean(axis=0)) / (x.std(axis=0) + EPS)
     return x @ x.T / x.shape[1]
 
 
-def _score(kernel: Kernel, target: Float[np.ndarray, "n C"], sides: Sides, multilabel: bool) -> float:
+def ridge(kernel: Kernel, target: Float[np.ndarray, "n C"], side: Side) -> list[Float[np.ndarray, "t C"]]:
+    """Return predictions for the clips of the second part of a side, one array for each of `PENALTIES`."""
+    train, test = side
+    values, basis = eigh(kernel[np.ix_(train, train)])
+    mean = target[train].mean(axis=0)
+    projected, across = basis.T @ (target[train] - mean), kernel[np.ix_(test, train)] @ basis
+    return [across @ (projected / (values + penalty * train.sum())[:, None]) + mean for penalty in PENALTIES]
+
+
+def _score(kernel: Kernel, target: Float[np.ndarray, "n C"], sides: list[Side], multilabel: bool) -> float:
     """Return the score with the best penalty, as the mean over the sides."""
-    found = []
-    for train, test in sides:
-        values, basis = eigh(kernel[np.ix_(train, train)])
-        mean = target[train].mean(axis=0)
-        projected, across = basis.T @ (target[train] - mean), kernel[np.ix_(test, train)] @ basis
-        predictions = [across @ (projected / (values + penalty * train.sum())[:, None]) + mean for penalty in PENALTIES]
-        found.append([_metric(target[test], each, multilabel) for each in predictions])
+    found = [[metric(target[side[1]], each, multilabel) for each in ridge(kernel, target, side)] for side in sides]
     return float(np.mean(found, axis=0).max())
 
 
-def _metric(target: Float[np.ndarray, "n C"], score: Float[np.ndarray, "n C"], multilabel: bool) -> float:
+def metric(target: Float[np.ndarray, "n C"], score: Float[np.ndarray, "n C"], multilabel: bool) -> float:
+    """Return the accuracy, or the mean of the average precisions."""
     if multilabel:
         return float(np.nanmean(average_precisions(target.astype(int), score)))
     return float((score.argmax(axis=1) == target.argmax(axis=1)).mean())

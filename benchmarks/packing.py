@@ -17,6 +17,7 @@ import numpy as np
 import soundfile
 import torch
 
+from benchmarks.clips import write_clips
 from benchmarks.frontend import transforms
 from benchmarks.timing import arguments, interleave, show
 from unheard.audio.frontend import MSM_MAE_16K
@@ -25,21 +26,7 @@ from unheard.data.pack import pack
 from unheard.data.pack_clip import PackConfig
 from unheard.data.shard_layout import Dtype
 
-CLIPS, SECONDS, RATE = 40, 10, 44100
-
-
-def write_clips(folder: Path, clips: int = CLIPS) -> list[Path]:
-    """Stereo MP3 files: bursts of noise whose amplitude falls with 1/f, over a tone."""
-    rng, samples = np.random.default_rng(0), SECONDS * RATE
-    frequencies = np.maximum(np.fft.rfftfreq(samples, 1 / RATE), 50)
-    files = []
-    for number in range(clips):
-        noise = np.fft.irfft(np.fft.rfft(rng.normal(0, 50, (samples, 2)), axis=0) / frequencies[:, None], samples, 0)
-        loud = np.repeat(rng.uniform(0.05, 1, SECONDS * 4), RATE // 4)[:, None]
-        tone = 0.1 * np.sin(np.arange(samples) * 2 * np.pi * rng.uniform(100, 2000) / RATE)[:, None]
-        files.append(folder / f"{number:03}.mp3")
-        soundfile.write(files[-1], np.clip(loud * noise + tone, -0.9, 0.9), RATE, format="MP3")
-    return files
+CLIPS = 40
 
 
 def baseline(files: list[Path], out: Path) -> Callable[[], int]:
@@ -89,7 +76,7 @@ def main() -> None:
         audio, out = Path(name) / "audio", Path(name) / "npy"
         audio.mkdir()
         out.mkdir()
-        files = write_clips(audio)
+        files = write_clips(audio, CLIPS)
         works = {
             "librosa.load + nnAudio + np.save": baseline(files, out),
             "unheard data pack, float16": packed(files, Path(name) / "float16", "float16"),

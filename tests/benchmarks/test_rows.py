@@ -28,7 +28,7 @@ ROWS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {  # the packages of t
     "frontend": (("librosa", "nnAudio"), {"CLIPS": 2}),
     "filter_bank": (("librosa", "nnAudio", "kaldi_native_fbank"), {}),
     "packing": (("librosa", "nnAudio"), {"CLIPS": 1}),
-    "files": (("librosa", "nnAudio"), {"SIZE": "tiny"}),
+    "files": (("librosa", "nnAudio"), {"SIZE": "tiny", "CLIPS": 4}),
     "loader": ((), {"CLIPS": 24, "BATCH": 8}),
     "embed": (("transformers",), {"SIZES": ("tiny",), "COUNTS": (1,)}),
     "train_step": ((), {"CASES": {"a1 tiny": ("tiny", 208, 2)}}),
@@ -87,7 +87,7 @@ def test_a_folder_is_embedded_by_both_sides(
     for package in ("transformers", "librosa", "nnAudio"):
         pytest.importorskip(package)
     from benchmarks import embed_folder
-    from benchmarks.packing import write_clips
+    from benchmarks.clips import write_clips
 
     monkeypatch.setattr(embed_folder, "CLIPS", 2)
     monkeypatch.setattr(sys, "argv", ["embed_folder", "g1", "--json"])
@@ -106,7 +106,7 @@ def test_growth_is_printed_and_drawn(
 ) -> None:
     pytest.importorskip("matplotlib")
     from benchmarks import growth
-    from benchmarks.packing import write_clips
+    from benchmarks.clips import write_clips
 
     small = {"DURATIONS": (1, 3), "PATCHES": ((16, 16), (16, 8)), "SIZES": ("tiny",), "CLIPS": (100, 300)}
     for constant, value in small.items():

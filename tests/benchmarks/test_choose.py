@@ -1,0 +1,62 @@
+"""The comparison of recipes for unheard-tiny: a second call trains nothing again; differences are paired."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from benchmarks.tiny import choose
+
+from unheard.cli import main
+from unheard.data.label_table import read_labels
+from unheard.datasets.generate import make_sounds
+from unheard.training.pretrain import pretrain
+
+SETTINGS = ("model.frames=32", "training.batch_size=4")
+
+
+@pytest.fixture
+def tasks(tmp_path: Path) -> Path:
+    make_sounds(tmp_path / "tasks" / "noises", 60, seed=0)
+    return tmp_path / "tasks"
+
+
+def test_arms_are_trained_once_and_tabled(
+    tasks: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, trained = tasks.parent, []
+    assert main(["data", "pack", str(tasks), "-o", str(folder / "spec")]) == 0
+    assert main(["data", "pack", str(tasks), "-o", str(folder / "wav"), "--store", "wav"]) == 0
+    stored = folder / "targets" / "yamnet"
+    assert main(["data", "targets", str(folder / "wav"), "--teacher", "random-tiny", "-o", str(stored)]) == 0
+    monkeypatch.setattr(choose, "pretrain", lambda *given, **more: (trained.append(given), pretrain(*given, **more)))
+    words = ["choose", str(folder), "--seeds", "0", "--windows", "256", "--arms", "untrained,reconstruction,yamnet"]
+    monkeypatch.setattr("sys.argv", words + [word for each in SETTINGS for word in ("--set", each)])
+    choose.main()
+    table = (folder / "choose" / "table.md").read_text()
+    rows = {cells[1].strip(): cells for cells in (line.split("|") for line in table.splitlines()[2:])}
+    assert list(rows) == ["untrained", "reconstruction", "yamnet"]
+    assert all(row[2].strip() == "1" and 0 < float(row[3]) < 1 for row in rows.values())
+    recipes = [given[2] for given in trained]
+    assert [len(recipe.objectives.distill.teachers) for recipe in recipes] == [1, 1]
+    assert [recipe.objectives.reconstruct.weight for recipe in recipes] == [1, 0]
+    assert [recipe.objectives.distill.weight for recipe in recipes] == [0, 1]
+    shutil.rmtree(folder / "choose" / "scores")
+    choose.main()
+    assert len(trained) == 2 and (folder / "choose" / "table.md").read_text() == table
+
+
+def test_a_difference_is_paired_over_clips(tasks: Path, tmp_path: Path) -> None:
+    labels = read_labels(tasks / "noises" / "labels.csv")
+    rows = [row for row, split in enumerate(labels.split) if split == "valid"]
+    target, rng = labels.target[np.array(rows)].astype(float), np.random.default_rng(0)
+    (tmp_path / "scores").mkdir()
+    for arm, level in ((choose.REFERENCE, 0.0), ("reconstruction", 0.0), ("crepe", 5.0)):
+        noise = level * rng.standard_normal(target.shape)
+        np.savez(tmp_path / "scores" / f"{arm}-0.npz", **{f"noises/{each}": target + noise for each in choose.CHOICES})
+    lines = choose.table(tmp_path / "scores", {"noises": labels}).splitlines()
+    last = {line.split("|")[1].strip(): line.split("|")[-2].strip() for line in lines[2:]}
+    assert last["reconstruction"] == "+0.000 [+0.000, +0.000]" and last[choose.REFERENCE] == ""
+    assert last["crepe"].startswith("-0.") and last["crepe"].endswith("*")
