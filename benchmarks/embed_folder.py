@@ -81,7 +81,7 @@ def link_sounds(sounds: Path | None, files: int, folder: Path) -> float:
     """Fill a folder with links to sounds that are evenly spaced over a corpus. Return the hours of sound."""
     folder.mkdir()
     if sounds is None:
-        from benchmarks.clips import write_clips
+        from benchmarks.made import write_clips
 
         write_clips(folder, CLIPS)
         return open_corpus(folder).hours

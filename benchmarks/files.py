@@ -15,8 +15,8 @@ import librosa
 import numpy as np
 import torch
 
-from benchmarks.clips import SECONDS, write_clips
 from benchmarks.frontend import transforms
+from benchmarks.made import SECONDS, write_clips
 from benchmarks.timing import arguments, interleave, show
 from unheard.devices import bf16_on_cpu
 from unheard.embedding.embedder import Model

@@ -25,11 +25,9 @@ import numpy as np
 import torch
 
 from benchmarks.embed_folder import PROGRAM, link_sounds, seconds
+from benchmarks.made import write_corpus
 from benchmarks.timing import machine
-from unheard.audio.frontend import LogMelConfig, Statistics
 from unheard.data.mapping import open_store
-from unheard.data.shard_layout import HEADER, Header, Index, Texts, describe, shard_name
-from unheard.data.shard_writing import write_summary
 from unheard.data.windows.crops import CropSampler
 from unheard.embedding.embedder import Model
 from unheard.model.sizes import ModelConfig
@@ -119,27 +117,11 @@ def model_size(rounds: int) -> Panel:
     return Panel("model size", "million parameters", "CPU s for 10 s", counts, {"": costs}, SIZES)
 
 
-def made_corpus(folder: Path, clips: int) -> Path:
-    """Write a packed corpus whose shard is a sparse file."""
-    folder.mkdir()
-    frames = np.random.default_rng(0).integers(100, 1001, clips)
-    ends = np.cumsum(frames)
-    (folder / shard_name(0)).touch()
-    os.truncate(folder / shard_name(0), int(ends[-1]) * 80 * 2)
-    names = Texts.of([f"audio/{clip:08d}.flac" for clip in range(clips)])
-    domains = Texts.of(["speech"] * clips)
-    index = Index(np.zeros(clips, np.int64), ends - frames, frames, names, domains, np.zeros(clips), frames * 0.01)
-    whole, bands = Statistics((0.0,), (1.0,)), Statistics((0.0,) * 80, (1.0,) * 80)
-    header = Header(LogMelConfig(), "float16", whole, bands, "made")
-    write_summary(folder, (HEADER, describe(header, index)), index.arrays(), ["0"])
-    return folder
-
-
 def corpus_size(rounds: int, place: Path) -> Panel:
     """Opening a packed corpus and drawing windows of it, by its clips."""
     first, later = [], []
     for clips in CLIPS:
-        folder = made_corpus(place / str(clips), clips)
+        folder = write_corpus(place / str(clips), np.random.default_rng(0).integers(100, 1001, clips), "float16")
 
         def begin(folder: Path = folder) -> CropSampler:
             sampler = CropSampler(open_store(folder).frames, WIDTH, 0)

@@ -95,10 +95,10 @@ def logits_of(head: nn.Module, latents: Tensor) -> Tensor:
     return F.linear(bottleneck, head.weight_g * head.weight_v / head.weight_v.norm(dim=1, keepdim=True))
 
 
-def baseline_step(learner: PretrainModule, batch: Batch) -> Step:
+def baseline_step(learner: PretrainModule, batch: Batch, device: str = "cpu") -> Step:
     """The reference's step."""
     kept = masking.num_keep(learner.grid.num_patches, learner.recipe.model.mask_ratio)
-    model = Baseline(learner)
+    model = Baseline(learner).to(device)
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     optimiser = torch.optim.AdamW(trained, lr=RATE, betas=(0.9, 0.95), weight_decay=0.05, foreach=False, fused=False)
 

@@ -17,8 +17,8 @@ import numpy as np
 import soundfile
 import torch
 
-from benchmarks.clips import write_clips
 from benchmarks.frontend import transforms
+from benchmarks.made import write_clips
 from benchmarks.timing import arguments, interleave, show
 from unheard.audio.frontend import MSM_MAE_16K
 from unheard.data.corpus import open_corpus

@@ -75,9 +75,9 @@ def stack(transformer: nn.Module, x: Tensor) -> Tensor:
     return transformer.norm(x)
 
 
-def baseline_step(learner: PretrainModule, batch: Batch) -> Step:
+def baseline_step(learner: PretrainModule, batch: Batch, device: str = "cpu") -> Step:
     """The reference's step."""
-    model = Baseline(learner)
+    model = Baseline(learner).to(device)
     groups = parameter_groups(model, 0.05)
     optimiser = torch.optim.AdamW(groups, lr=RATE, betas=(0.9, 0.95), foreach=False, fused=False)
     kept = masking.num_keep(batch.noise.shape[1], 0.75)

@@ -26,6 +26,7 @@ from benchmarks.layers import Choice, kernel_of, metric, ridge
 from unheard.bootstrap import Statistic, average_precisions_statistic, class_mean, mean_statistic, replicates
 from unheard.config import override
 from unheard.data.label_table import Labels, read_labels
+from unheard.devices import bf16_on_cpu
 from unheard.embedding.embedder import Model
 from unheard.evaluation.probe.vectors import layer_vectors, random_encoder
 from unheard.files import atomic_write
@@ -103,7 +104,8 @@ def recipe_of(folder: Path, name: str, seed: int, windows: int, settings: list[s
     stored = ", ".join(f'{{"name": "{folder / "targets" / each}", "pooled": 1.0}}' for each in arm.teachers)
     taught = f"objectives.distill.teachers=[{stored}]" if arm.teachers else "objectives.distill.weight=0"
     length = (f"training.steps={windows // BATCH}", f"training.batch_size={BATCH}", f"training.seed={seed}")
-    own = ("data.balance=domain", "model.size=tiny", "model.frames=208", "training.precision=auto", *length)
+    precision = "training.precision=" + ("bf16" if bf16_on_cpu() else "auto")
+    own = ("data.balance=domain", "model.size=tiny", "model.frames=208", precision, *length)
     weight = () if arm.reconstruct else ("objectives.reconstruct.weight=0",)
     return override(find_recipe("distill"), [*own, taught, *weight, *arm.settings, *settings])
 

@@ -45,6 +45,7 @@ OTHERS = {
     "xares",
     "embed_folder",
     "growth",
+    "gpu",
 }  # peers with environments of their own, and commands instead of functions
 PROGRAMS = sorted(set(re.findall(r"programs\+=\(\"?(\w+)", (ROOT / "scripts" / "bench").read_text())))
 
@@ -87,7 +88,7 @@ def test_a_folder_is_embedded_by_both_sides(
     for package in ("transformers", "librosa", "nnAudio"):
         pytest.importorskip(package)
     from benchmarks import embed_folder
-    from benchmarks.clips import write_clips
+    from benchmarks.made import write_clips
 
     monkeypatch.setattr(embed_folder, "CLIPS", 2)
     monkeypatch.setattr(sys, "argv", ["embed_folder", "g1", "--json"])
@@ -106,7 +107,7 @@ def test_growth_is_printed_and_drawn(
 ) -> None:
     pytest.importorskip("matplotlib")
     from benchmarks import growth
-    from benchmarks.clips import write_clips
+    from benchmarks.made import write_clips
 
     small = {"DURATIONS": (1, 3), "PATCHES": ((16, 16), (16, 8)), "SIZES": ("tiny",), "CLIPS": (100, 300)}
     for constant, value in small.items():
@@ -121,6 +122,36 @@ def test_growth_is_printed_and_drawn(
     printed = capsys.readouterr().out
     assert all(f"| {title} |" in printed for title in titles)
     assert (tmp_path / "growth.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_the_rows_of_a_gpu_are_measured_in_one_go(
+    device: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    from benchmarks import gpu
+
+    for constant, value in {"CORPUS": 6, "FILES": 3, "AST_BATCH": 1, "ROUNDS": 1, "EMBED_SIZE": "tiny"}.items():
+        monkeypatch.setattr(gpu, constant, value)
+    small = {"f1": [gpu.Case("msm-mae", "tiny", 32, 4, 4, 1)], "f3": [gpu.Case("matpac", "tiny", 32, 4, 4, 1)]}
+    monkeypatch.setattr(gpu, "CASES", small)
+    out = tmp_path / "gpu.json"
+    words = ["gpu", "--out", str(out), "--rows", "f1,f3,f5", "--device", device, "--peak", "0.5"]
+    monkeypatch.setattr(sys, "argv", words)
+    gpu.main()
+    rows = {row["row"]: row for row in json.loads(out.read_text())["rows"]}
+    assert list(rows) == ["f1", "f4", "f6", "f3", "f5"]
+    assert all(row["value"] > 0 for name, row in rows.items() if name != "f4") and 0 <= rows["f4"]["value"] < 1
+    assert rows["f6"]["value"] == pytest.approx(100 * 2e6 / rows["f1"]["value"] / 3600)
+    rate, flop = rows["f1"]["value"], rows["f1"]["gflop_per_window"] * 1e9
+    assert rows["f1"]["mfu"] == pytest.approx(rate * flop / 0.5e12)
+    assert "| f4 | wait for batches, f1 |" in capsys.readouterr().out
+
+
+def test_the_flop_of_a_training_window_agree_with_the_estimate() -> None:
+    from benchmarks import gpu
+
+    (case,) = gpu.CASES["f1"]
+    assert gpu.flop_of_window(case) == pytest.approx(2.3e18 / (100 * 1.97e6), rel=0.1)  # 100 epochs of AudioSet
 
 
 @pytest.mark.parametrize("name", [*ROWS, *sorted(OTHERS)])

@@ -1,0 +1,257 @@
+"""Rows f1 to f6: training and embedding on a GPU, measured in one go and written as one JSON.
+
+    scripts/bench gpu -- --out gpu.json
+
+f1  `pretrain` with msm-mae, size base, windows of 80x208, from a packed uint8 corpus of noise
+f2  the same with sizes small and tiny
+f3  `pretrain` with matpac, size base, windows of 80x608
+f4  the part of the time of f1 in which a step waits for its batch
+f5  `Model.embed_many`, size base, bf16: WAV files of 10 s, and the same waves from memory
+f6  hours of `EPOCHS` epochs of `AUDIOSET` windows at the rate of f1
+
+Rates are those of the second half of a run: its journal has the seconds between two rows. The first half holds the
+compilation. MFU is the FLOP of the matrix products of a step, counted by PyTorch, times steps a second, divided by the
+peak of the GPU in bf16. Peers of f1 to f3: the steps of rows a1 and a4 in float16, on one batch that stays on the GPU.
+Peer of f5: transformers' ASTModel in bf16 on spectrograms that are on the GPU; it computes no front end.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields, replace
+from importlib.util import find_spec
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import soundfile
+import torch
+from torch import Tensor
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks import matpac_step, train_step
+from benchmarks.made import write_corpus
+from benchmarks.steps import NOW, made_batch
+from benchmarks.timing import machine
+from unheard.config import override
+from unheard.embedding.job import Options
+from unheard.embedding.loading import load_own
+from unheard.files import write_json
+from unheard.model.transformer import use_attention
+from unheard.recipes import find_recipe
+from unheard.recipes.learner import build
+from unheard.recipes.recipe import Recipe
+from unheard.training.pretrain import pretrain
+
+RATE, SECONDS = 16000, 10  # of the sounds of f5
+AUDIOSET, EPOCHS = 2_000_000, 100
+CORPUS = 5000  # clips of 10 s
+FILES, AST_BATCH, ROUNDS = 2048, 256, 20
+EMBED_SIZE = "base"
+PEAKS = {
+    "H200": 989, "H100 PCIe": 756, "H100": 989, "A100": 312, "L40S": 362, "L4": 121, "A10": 125, "RTX 4090": 165,
+}  # fmt: skip
+"""TFLOP/s in bf16 without sparsity, from the data sheets; the first name that the name of the GPU contains."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A training run.
+
+    Parameters
+    ----------
+    recipe, size : str
+    frames, batch, steps : int
+    wanted : float
+        Windows a second on an H200, from the estimates of the project.
+    """
+
+    recipe: str
+    size: str
+    frames: int
+    batch: int
+    steps: int
+    wanted: float
+
+
+CASES: dict[str, list[Case]] = {
+    "f1": [Case("msm-mae", "base", 208, 1024, 1200, 30_000)],
+    "f2": [Case("msm-mae", "small", 208, 2048, 1000, 55_000), Case("msm-mae", "tiny", 208, 4096, 1000, 100_000)],
+    "f3": [Case("matpac", "base", 608, 512, 300, 3_900)],
+}
+PEERS: dict[str, ModuleType] = {"msm-mae": train_step, "matpac": matpac_step}
+Row = dict[str, Any]
+
+
+def main() -> None:
+    """Measure the rows and write them."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help="JSON file to write")
+    parser.add_argument("--rows", default="f1,f2,f3,f5", help="rows to measure; f4 and f6 come with f1")
+    parser.add_argument("--device", default="cuda", help="cpu: to try the program, the rates mean nothing")
+    parser.add_argument("--peak", type=float, help="TFLOP/s of the GPU in bf16; default: by its name")
+    given = parser.parse_args()
+    chosen = given.rows.split(",")
+    if unknown := sorted(set(chosen) - {*CASES, "f5"}):
+        parser.error(f"unknown row {unknown[0]}; known: f1, f2, f3, f5")
+    if given.device == "cuda" and not torch.cuda.is_available():
+        sys.exit("these rows need a GPU that PyTorch can use (CUDA); torch.cuda.is_available() is false here")
+    device = torch.cuda.get_device_name() if given.device == "cuda" else given.device
+    peak = given.peak or next((value for name, value in PEAKS.items() if name in device), None)
+    rows: list[Row] = []
+    with tempfile.TemporaryDirectory() as place:
+        for row in chosen:
+            rows += embedding(given.device, Path(place)) if row == "f5" else training(row, given.device, peak, place)
+            found = {"machine": machine(), "device": device, "peak_tflops": peak, "date": time.strftime("%Y-%m-%d")}
+            write_json(given.out, {**found, "rows": rows})  # after each row, so that a stopped program keeps the others
+    print(table(rows, device))
+
+
+def training(row: str, device: str, peak: float | None, place: str) -> list[Row]:
+    """Measure the cases of a row, and what follows from them."""
+    rows = []
+    for case in CASES[row]:
+        with tempfile.TemporaryDirectory(dir=place) as folder:
+            rate, wait = trained(case, device, Path(folder))
+        flop = flop_of_window(case)
+        theirs = peer_rate(case, device)
+        found: Row = {"row": row, "what": f"{case.recipe}, {case.size}, {case.frames} frames, batch {case.batch}"}
+        found |= {"unit": "windows/s", "value": rate, "wanted_on_h200": case.wanted, "peer": theirs}
+        found |= {"ratio": rate / theirs, "gflop_per_window": flop / 1e9}
+        rows.append({**found, "mfu": rate * flop / (peak * 1e12) if peak else None})
+        if row == "f1":
+            hours = EPOCHS * AUDIOSET / rate / 3600
+            rows.append(
+                {"row": "f4", "what": "wait for batches, f1", "unit": "part", "value": wait, "wanted_on_h200": 0.02}
+            )
+            what = f"{EPOCHS} epochs of {AUDIOSET:,} windows, from f1"
+            rows.append({"row": "f6", "what": what, "unit": "hours", "value": hours, "wanted_on_h200": 2.0})
+    return rows
+
+
+def recipe_of(case: Case) -> Recipe:
+    """Return the recipe of a run."""
+    own = (f"model.size={case.size}", f"model.frames={case.frames}", f"training.steps={case.steps}")
+    every = min(20, max(1, case.steps // 10))
+    length = (
+        f"training.batch_size={case.batch}",
+        f"training.checkpoint_every={case.steps}",
+        f"training.log_every={every}",
+    )
+    return override(find_recipe(case.recipe), [*own, *length])
+
+
+def trained(case: Case, device: str, place: Path) -> tuple[float, float]:
+    """Return windows a second in the second half of a run, and the part of its time in which steps wait for batches."""
+    recipe = recipe_of(case)
+    precision = "bf16" if device == "cuda" else "float32"
+    corpus = write_corpus(place / "corpus", np.full(CORPUS, 100 * SECONDS + 1), "uint8", recipe.frontend)
+    pretrain(corpus, place / "run", override(recipe, [f"training.precision={precision}"]), device=device)
+    journal = [json.loads(line) for line in (place / "run" / "metrics.jsonl").read_text().splitlines()]
+    steps = [0, *(row["step"] for row in journal)]
+    half = len(journal) // 2
+    seconds = [row["seconds"] for row in journal[half:]]
+    waits = [row["loader_wait"] * row["seconds"] for row in journal[half:]]
+    return case.batch * (steps[-1] - steps[half]) / sum(seconds), sum(waits) / sum(seconds)
+
+
+def flop_of_window(case: Case) -> float:
+    """Return the FLOP of the matrix products and the attention of a training step, for one window."""
+    recipe = recipe_of(case)
+    learner, batch = build(recipe, 0), made_batch(recipe, case.frames, 2)
+    use_attention(learner, "explicit")
+    learner.begin_step(NOW)
+    with FlopCounterMode(display=False) as counter:
+        learner.losses(batch, learner.training_mask(batch))["loss"].backward()
+    return counter.get_total_flops() / len(batch.spec)
+
+
+def peer_rate(case: Case, device: str) -> float:
+    """Return windows a second of the peer's step."""
+    recipe = replace(recipe_of(case))
+    made = made_batch(recipe, case.frames, case.batch)
+    values = {each.name: getattr(made, each.name) for each in fields(made)}
+    batch = replace(made, **{name: value.to(device) for name, value in values.items() if isinstance(value, Tensor)})
+    step = PEERS[case.recipe].baseline_step(build(recipe, 0), batch, device)
+
+    def work() -> None:
+        with torch.autocast(device, torch.float16 if device == "cuda" else torch.bfloat16):
+            step()
+
+    return case.batch / wall(work, device)
+
+
+def wall(work: Callable[[], object], device: str) -> float:
+    """Return the mean seconds of some work, after three turns that do not count."""
+    for number in range(ROUNDS + 3):
+        if number == 3:
+            _synchronise(device)
+            begin = time.perf_counter()
+        work()
+    _synchronise(device)
+    return (time.perf_counter() - begin) / ROUNDS
+
+
+def _synchronise(device: str) -> None:
+    if device == "cuda":
+        torch.cuda.synchronize()
+
+
+def embedding(device: str, place: Path) -> list[Row]:
+    """Measure f5."""
+    rng = np.random.default_rng(0)
+    waves = [(0.1 * rng.standard_normal(SECONDS * RATE)).astype(np.float32) for _ in range(min(FILES, 64))]
+    files = [place / f"{number:05d}.wav" for number in range(FILES)]
+    for number, file in enumerate(files):
+        soundfile.write(file, waves[number % len(waves)], RATE)
+    model = load_own(f"random-{EMBED_SIZE}", device, "bf16" if device == "cuda" else "float32")
+    peer = ast_rate(device) if find_spec("transformers") else None
+
+    def rate(sounds: Sequence[Any]) -> float:
+        for _ in model.embed_many(sounds[: max(1, FILES // 8)], Options(frames=False)):  # does not count
+            pass
+        _synchronise(device)
+        begin = time.perf_counter()
+        count = sum(1 for _ in model.embed_many(sounds, Options(frames=False)))
+        return count / (time.perf_counter() - begin)
+
+    rates = {"WAV files": rate(files), "waves": rate([(waves[n % len(waves)], RATE) for n in range(FILES)])}
+    common = {"row": "f5", "unit": "10 s clips/s", "wanted_on_h200": 6000, "peer": peer}
+    return [
+        {**common, "what": f"embed {EMBED_SIZE} from {name}", "value": value, "ratio": value / peer if peer else None}
+        for name, value in rates.items()
+    ]
+
+
+def ast_rate(device: str) -> float:
+    """Return clips a second of the AST."""
+    from benchmarks.embed import ast_model
+
+    model, spec = ast_model(EMBED_SIZE).to(device), torch.randn(AST_BATCH, 1008, 80, device=device)
+
+    def work() -> None:
+        with torch.inference_mode(), torch.autocast(device, torch.bfloat16):
+            model(spec)
+
+    return AST_BATCH / wall(work, device)
+
+
+def table(rows: list[Row], device: str) -> str:
+    """Return the rows as a Markdown table."""
+    lines = [f"**f** ({device}; {machine()})\n", "| row | what | value | MFU | peer | ratio | wanted on an H200 |"]
+    lines.append("|---" * 7 + "|")
+    for row in rows:
+        numbers = (row.get("mfu"), row.get("peer"), row.get("ratio"), row["wanted_on_h200"])
+        cells = ("" if number is None else f"{number:,.3g}" for number in numbers)
+        lines.append(f"| {row['row']} | {row['what']} | {row['value']:,.4g} {row['unit']} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()
