@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,13 +12,16 @@ import torch
 from unheard.audio.frontend import LogMelConfig, Statistics
 from unheard.data.loader import PretrainLoader
 from unheard.data.prefetch import BatchPlan, RankSlice
-from unheard.data.shard_layout import Header, Index, Texts
-from unheard.data.store import SpecStore
+from unheard.data.shard_layout import Dtype, Header, Index, Texts, quantise
+from unheard.data.store import SpecStore, WaveStore
+from unheard.data.windows import kept
 from unheard.data.windows.crops import CropSampler
+from unheard.data.windows.kept import DeviceStore
 from unheard.errors import ConfigError
 from unheard.model.patches import Grid
 from unheard.objectives.base import Batch
 
+DEVICES = pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 GRID = Grid.of(16, 32, (8, 8))
 FRONTEND = LogMelConfig(n_mels=16)
 STATISTICS = Statistics(tuple(np.linspace(-8, -5, 16)), tuple(np.linspace(3, 5, 16)))
@@ -144,6 +148,44 @@ def test_impossible_batches_are_refused(store: SpecStore) -> None:
         loader(store, share=(0, 3))
     with pytest.raises(ConfigError, match="model.frames"):
         PretrainLoader(store, CropSampler(store.frames, 50, 0), GRID, STATISTICS, BatchPlan(range(1), RankSlice(8)))
+
+
+@DEVICES
+@pytest.mark.parametrize("dtype", ["float16", "uint8"])
+@pytest.mark.parametrize("short", ["pad", "join"])
+def test_windows_cut_on_the_device_are_those_of_the_shards(
+    store: SpecStore, short: str, dtype: Dtype, device: str
+) -> None:
+    if dtype == "uint8":
+        limits = (-20.0, 5.0)
+        shards = [quantise(np.asarray(shard, np.float32), dtype, limits)[0] for shard in store.shards]
+        store = SpecStore(replace(store.header, dtype=dtype, value_range=limits), store.index, shards)
+    kept = DeviceStore(store, torch.device(device))
+    sampler = CropSampler(store.frames, 32, seed=3, short=short, align=8)
+    plan = BatchPlan(range(12), RankSlice(8), torch.device(device))
+    here, there = (batches(PretrainLoader(each, sampler, GRID, STATISTICS, plan)) for each in (store, kept))
+    for one, other in zip(here, there, strict=True):
+        assert torch.equal(one.spec, other.spec) and torch.equal(one.frames, other.frames)
+    assert np.array_equal(kept.clip(3), store.clip(3)) and kept.fingerprint == store.fingerprint
+
+
+def test_a_corpus_is_kept_on_the_device_where_it_fits(store: SpecStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    size, gpu = sum(np.asarray(shard).nbytes for shard in store.shards), torch.device("cuda")
+    copy = SpecStore(store.header, store.index, store.shards)
+    monkeypatch.setattr(kept, "DeviceStore", lambda store, device: copy)
+    for free, wanted, expected in ((4 * size, None, copy), (4 * size - 1, None, store), (2 * size, True, copy)):
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device, free=free: (free, 10 * free))
+        assert kept.on_device(store, gpu, wanted) is expected
+    assert kept.on_device(store, gpu, False) is store and kept.on_device(store, torch.device("cpu"), None) is store
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (size - 1, 10 * size))
+    with pytest.raises(ConfigError, match="of the GPU are free; set data.on_device=null"):
+        kept.on_device(store, gpu, True)
+    with pytest.raises(ConfigError, match="needs a GPU; set data.on_device=null"):
+        kept.on_device(store, torch.device("cpu"), True)
+    waves = WaveStore(replace(store.header, dtype="int16"), store.index, store.shards)
+    with pytest.raises(ConfigError, match="holds waves"):
+        kept.on_device(waves, gpu, True)
+    assert kept.on_device(waves, gpu, None) is waves
 
 
 @pytest.mark.gpu

@@ -233,3 +233,18 @@ def test_training_takes_kinds_of_devices(sounds: Path, tmp_path: Path, device: s
     with pytest.raises(ConfigError, match=message):
         pretrain(sounds, tmp_path / "run", override(find_recipe("msm-mae"), SETTINGS), device=device)
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.gpu
+def test_a_corpus_in_the_memory_of_the_gpu_gives_the_same_losses(sounds: Path, tmp_path: Path) -> None:
+    for kept in ("true", "false"):
+        recipe = override(find_recipe("msm-mae"), [*SETTINGS, EAGER, f"data.on_device={kept}"])
+        pretrain(sounds, tmp_path / kept, recipe, device="cuda")
+    assert losses(tmp_path / "true") == pytest.approx(losses(tmp_path / "false"), rel=1e-5)
+
+
+def test_a_corpus_is_not_kept_on_a_cpu_and_nothing_is_left_behind(sounds: Path, tmp_path: Path) -> None:
+    recipe = override(find_recipe("msm-mae"), [*SETTINGS, "data.on_device=true"])
+    with pytest.raises(ConfigError, match="data.on_device=true needs a GPU; set data.on_device=null"):
+        pretrain(sounds, tmp_path / "run", recipe, device="cpu")
+    pretrain(sounds, tmp_path / "run", override(recipe, ["data.on_device=null"]), device="cpu")

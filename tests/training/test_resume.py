@@ -123,7 +123,8 @@ def test_the_number_of_devices_can_change_and_other_settings_cannot(sounds, tmp_
     command = ["pretrain", "--resume", str(run), "--device", "cpu", "--set"]
     assert main([*command, "training.batch_size=4"]) == 2
     line = capsys.readouterr().err
-    assert "cannot change training.batch_size=4; it can change training.devices, training.skip_bad_batches" in line
+    changeable = "training.devices, training.skip_bad_batches, data.on_device"
+    assert f"cannot change training.batch_size=4; it can change {changeable}" in line
     assert f"--init {run} --set training.batch_size=4" in line
     program = [sys.executable, "-W", "ignore", "-m", "unheard", *command, "training.devices=2"]
     done = subprocess.run(program, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})

@@ -216,6 +216,10 @@ class DataConfig:
     """
     block_shards: Count = 8
     """Shards whose windows are shuffled together with shuffle=blocks."""
+    on_device: bool | None = None
+    """Keep packed spectrograms in the memory of the GPU and cut windows there; null: if they take at most a quarter of
+    its free memory.
+    """
     input: Literal["spec", "wav"] = "spec"
     """Cut windows from packed spectrograms, or from waveforms; teachers and bands that vary need waveforms."""
 

@@ -12,6 +12,7 @@ from unheard.config import override, to_json
 from unheard.data.corpus import Sources, brief, listed
 from unheard.data.open_store import Cache, open_corpus_store
 from unheard.data.store import Store
+from unheard.data.windows.kept import on_device
 from unheard.errors import ConfigError, DataError, shown
 from unheard.model.sizes import resolved
 from unheard.recipes.recipe import Recipe
@@ -27,7 +28,7 @@ from unheard.training.run_folder import is_complete, one_writer
 from unheard.training.session import Session, absolute_sources, read_session, same_sources, write_session
 from unheard.weights.built_in import origin_of
 
-CHANGEABLE = ("training.devices", "training.skip_bad_batches")
+CHANGEABLE = ("training.devices", "training.skip_bad_batches", "data.on_device")
 """Settings that may change when a run is continued: the batches and their updates do not depend on them."""
 
 
@@ -122,6 +123,7 @@ def open_session(run: Path, session: Session, device: str, report: Callbacks) ->
                 f"the corpus {brief(session.data)} is not the one that {run} started with, or has changed; restore it,"
                 f" give the path of an identical one with --data NEW_PATH, or start a new run with --init {run}"
             )
+        store = on_device(store, engine.device, recipe.data.on_device)
         inputs.attach_to_corpus(store, engine.device, report.progress)
     return store, engine, inputs
 

@@ -6,6 +6,7 @@ import numpy as np
 
 from unheard.data.store import Store
 from unheard.data.windows.crops import CropSampler
+from unheard.data.windows.kept import DeviceStore
 from unheard.errors import shown
 from unheard.model.masking import masked_fraction
 from unheard.objectives.base import Batch
@@ -35,6 +36,7 @@ def summary_lines(
     lines.append(
         f"corpus     {len(store.frames)} clips, {store.seconds_total / 3600:.2f} hours, {len(store.skipped)} skipped; "
         f"{sampler.size} windows per epoch"
+        f"{f'; {store.nbytes / 1e9:.2f} GB on the GPU' if isinstance(store, DeviceStore) else ''}"
     )
     lines += [f"skipped    {shown(skipped.path)}: {skipped.reason}" for skipped in store.skipped[:MOST_NAMED]]
     if len(store.skipped) > MOST_NAMED:
