@@ -29,7 +29,7 @@ from unheard.weights.built_in import RANDOM_STATISTICS
 from unheard.weights.checkpoint import Provenance, SavedModel
 
 FRAMES, WINDOW = 1001, 208
-SIZES, COUNTS = ("tiny", "small"), (1, 16)  # clips at once
+SIZES, COUNTS = ("tiny", "small", "base"), (1, 16)  # clips at once
 
 
 def ast_model(size: str, bands: int = 80, frames: int = 1008) -> ASTModel:
@@ -100,7 +100,7 @@ def peer(model: ASTModel, specs: list[np.ndarray], bf16: bool) -> Callable[[], i
 
 
 def main() -> None:
-    """Time sizes tiny and small, one clip and sixteen at once."""
+    """Time one clip and sixteen at once."""
     given = arguments(__doc__.splitlines()[0], rounds=5)
     torch.set_num_threads(1)
     generator = np.random.default_rng(0)

@@ -53,7 +53,9 @@ class Table:
         lines = [f"| | {unit} per core-second | ratio | lowest to highest |", "|---|---|---|---|"]
         for row in self.rows():
             spread = f"{row['lowest']:.2f} to {row['highest']:.2f}"
-            lines.append(f"| {row['name']} | {row['items_per_core_second']:,.0f} | {row['ratio']:.2f} | {spread} |")
+            rate = row["items_per_core_second"]
+            shown = f"{rate:,.0f}" if rate >= 10 else f"{rate:.1f}"
+            lines.append(f"| {row['name']} | {shown} | {row['ratio']:.2f} | {spread} |")
         return "\n".join(lines)
 
 
