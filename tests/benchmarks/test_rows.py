@@ -34,6 +34,7 @@ ROWS: dict[str, tuple[tuple[str, ...], dict[str, Any]]] = {  # the packages of t
     "train_step": ((), {"CASES": {"a1 tiny": ("tiny", 208, 2)}}),
     "matpac_step": ((), {"CASES": {"a4 tiny": ("tiny", 208, 2)}}),
     "bat_step": ((), {"CASES": {"a5 tiny": ("tiny", 208, 1, 2)}}),
+    "targets_step": ((), {"CLIPS": 2, "BATCH": 2, "STEPS": 1, "CASES": {"reconstruction": (0, None), "one": (1, 8)}}),
     "stream": ((), {"SECONDS": 6}),
     "coverage": (
         ("sklearn",),
