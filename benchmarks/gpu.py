@@ -1,18 +1,20 @@
-"""Rows f1 to f6: training and embedding on a GPU, measured in one go and written as one JSON.
+"""Rows f1 to f6: training and embedding on a GPU, measured in one run and written as one JSON.
 
     scripts/bench gpu -- --out gpu.json
 
-f1  `pretrain` with msm-mae, size base, windows of 80x208, from a packed uint8 corpus of noise
+f1  `pretrain` with msm-mae, size base, windows of 80x208, from a packed uint8 corpus of noise in host memory
 f2  the same with sizes small and tiny
 f3  `pretrain` with matpac, size base, windows of 80x608
-f4  the part of the time of f1 in which a step waits for its batch
+f4  the fraction of the time of f1 in which a step waits for its batch; and the same with the corpus in GPU memory
 f5  `Model.embed_many`, size base, bf16: WAV files of 10 s, and the same waves from memory
 f6  hours of `EPOCHS` epochs of `AUDIOSET` windows at the rate of f1
 
 Rates are those of the second half of a run: its journal has the seconds between two rows. The first half holds the
 compilation. MFU is the FLOP of the matrix products of a step, counted by PyTorch, times steps a second, divided by the
-peak of the GPU in bf16. Peers of f1 to f3: the steps of rows a1 and a4 in float16, on one batch that stays on the GPU.
-Peer of f5: transformers' ASTModel in bf16 on spectrograms that are on the GPU; it computes no front end.
+peak of the GPU in bf16. Peers of f1 to f3: the steps of rows a1 and a4 in float16, without gradient scaling, on one
+batch that stays on the GPU. Peer of f5: transformers' ASTModel in bf16 on spectrograms that are on the GPU; it computes
+no front end. The candidates are timed one after the other, and outputs are not compared: rows a1, a4 and d1 do that.
+All rows take some minutes; ``--rows`` measures some of them. What was measured is written after each case.
 """
 
 from __future__ import annotations
@@ -22,7 +24,7 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, fields, replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -55,7 +57,8 @@ CORPUS = 5000  # clips of 10 s
 FILES, AST_BATCH, ROUNDS = 2048, 256, 20
 EMBED_SIZE = "base"
 PEAKS = {
-    "H200": 989, "H100 PCIe": 756, "H100": 989, "A100": 312, "L40S": 362, "L4": 121, "A10": 125, "RTX 4090": 165,
+    "H200 NVL": 835, "H200": 989, "H100 PCIe": 756, "H100 NVL": 835, "H100": 989, "A100": 312, "L40S": 362, "L40": 181,
+    "L4": 121, "RTX 4090": 165,
 }  # fmt: skip
 """TFLOP/s in bf16 without sparsity, from the data sheets; the first name that the name of the GPU contains."""
 
@@ -70,6 +73,8 @@ class Case:
     frames, batch, steps : int
     wanted : float
         Windows a second on an H200, from the estimates of the project.
+    on_device : bool
+        Whether the corpus is in GPU memory.
     """
 
     recipe: str
@@ -78,12 +83,14 @@ class Case:
     batch: int
     steps: int
     wanted: float
+    on_device: bool = False
 
 
+BASE = Case("msm-mae", "base", 208, 1024, 600, 30_000)
 CASES: dict[str, list[Case]] = {
-    "f1": [Case("msm-mae", "base", 208, 1024, 1200, 30_000)],
-    "f2": [Case("msm-mae", "small", 208, 2048, 1000, 55_000), Case("msm-mae", "tiny", 208, 4096, 1000, 100_000)],
-    "f3": [Case("matpac", "base", 608, 512, 300, 3_900)],
+    "f1": [BASE, replace(BASE, on_device=True)],
+    "f2": [Case("msm-mae", "small", 208, 2048, 500, 55_000), Case("msm-mae", "tiny", 208, 4096, 500, 100_000)],
+    "f3": [Case("matpac", "base", 608, 512, 160, 3_900)],
 }
 PEERS: dict[str, ModuleType] = {"msm-mae": train_step, "matpac": matpac_step}
 Row = dict[str, Any]
@@ -107,32 +114,35 @@ def main() -> None:
     rows: list[Row] = []
     with tempfile.TemporaryDirectory() as place:
         for row in chosen:
-            rows += embedding(given.device, Path(place)) if row == "f5" else training(row, given.device, peak, place)
-            found = {"machine": machine(), "device": device, "peak_tflops": peak, "date": time.strftime("%Y-%m-%d")}
-            write_json(given.out, {**found, "rows": rows})  # after each row, so that a stopped program keeps the others
+            measured = embedding(given.device, Path(place)) if row == "f5" else training(row, given.device, peak, place)
+            for found in measured:
+                rows.append(found)
+                about = {"machine": machine(), "device": device, "peak_tflops": peak, "date": time.strftime("%Y-%m-%d")}
+                write_json(given.out, {**about, "rows": rows})
     print(table(rows, device))
 
 
-def training(row: str, device: str, peak: float | None, place: str) -> list[Row]:
-    """Measure the cases of a row, and what follows from them."""
-    rows = []
+def training(row: str, device: str, peak: float | None, place: str) -> Iterator[Row]:
+    """Measure the cases of a row, and yield them with what follows from them."""
     for case in CASES[row]:
         with tempfile.TemporaryDirectory(dir=place) as folder:
             rate, wait = trained(case, device, Path(folder))
         flop = flop_of_window(case)
-        theirs = peer_rate(case, device)
-        found: Row = {"row": row, "what": f"{case.recipe}, {case.size}, {case.frames} frames, batch {case.batch}"}
-        found |= {"unit": "windows/s", "value": rate, "wanted_on_h200": case.wanted, "peer": theirs}
-        found |= {"ratio": rate / theirs, "gflop_per_window": flop / 1e9}
-        rows.append({**found, "mfu": rate * flop / (peak * 1e12) if peak else None})
+        where = "corpus in GPU memory" if case.on_device else "corpus in host memory"
+        what = f"{case.recipe}, {case.size}, {case.frames} frames, batch {case.batch}, {where}"
+        yield {
+            "row": row, "what": what, "unit": "windows/s", "value": rate, "wanted_on_h200": case.wanted,
+            "gflop_per_window": flop / 1e9, "mfu": rate * flop / (peak * 1e12) if peak else None,
+        }  # fmt: skip
         if row == "f1":
-            hours = EPOCHS * AUDIOSET / rate / 3600
-            rows.append(
-                {"row": "f4", "what": "wait for batches, f1", "unit": "part", "value": wait, "wanted_on_h200": 0.02}
-            )
-            what = f"{EPOCHS} epochs of {AUDIOSET:,} windows, from f1"
-            rows.append({"row": "f6", "what": what, "unit": "hours", "value": hours, "wanted_on_h200": 2.0})
-    return rows
+            yield {"row": "f4", "what": f"wait for batches in f1, {where}", "unit": "of the time", "value": wait,
+                   "wanted_on_h200": 0.02}  # fmt: skip
+        if row == "f1" and not case.on_device:
+            yield {"row": "f6", "what": f"{EPOCHS} epochs of {AUDIOSET:,} windows, from f1", "unit": "hours",
+                   "value": EPOCHS * AUDIOSET / rate / 3600, "wanted_on_h200": 2.0}  # fmt: skip
+        if not case.on_device:
+            yield {"row": row, "what": f"step of the peer, {case.size}, float16", "unit": "windows/s",
+                   "value": (theirs := peer_rate(case, device)), "ours_over_peer": rate / theirs}  # fmt: skip
 
 
 def recipe_of(case: Case) -> Recipe:
@@ -148,11 +158,12 @@ def recipe_of(case: Case) -> Recipe:
 
 
 def trained(case: Case, device: str, place: Path) -> tuple[float, float]:
-    """Return windows a second in the second half of a run, and the part of its time in which steps wait for batches."""
-    recipe = recipe_of(case)
+    """Return windows a second in the second half of a run, and the fraction of its time in which steps wait."""
     precision = "bf16" if device == "cuda" else "float32"
+    kept = "true" if case.on_device and device == "cuda" else "false"
+    recipe = override(recipe_of(case), [f"training.precision={precision}", f"data.on_device={kept}"])
     corpus = write_corpus(place / "corpus", np.full(CORPUS, 100 * SECONDS + 1), "uint8", recipe.frontend)
-    pretrain(corpus, place / "run", override(recipe, [f"training.precision={precision}"]), device=device)
+    pretrain(corpus, place / "run", recipe, device=device)
     journal = [json.loads(line) for line in (place / "run" / "metrics.jsonl").read_text().splitlines()]
     steps = [0, *(row["step"] for row in journal)]
     half = len(journal) // 2
@@ -174,17 +185,12 @@ def flop_of_window(case: Case) -> float:
 
 def peer_rate(case: Case, device: str) -> float:
     """Return windows a second of the peer's step."""
-    recipe = replace(recipe_of(case))
+    recipe = recipe_of(case)
     made = made_batch(recipe, case.frames, case.batch)
     values = {each.name: getattr(made, each.name) for each in fields(made)}
     batch = replace(made, **{name: value.to(device) for name, value in values.items() if isinstance(value, Tensor)})
-    step = PEERS[case.recipe].baseline_step(build(recipe, 0), batch, device)
-
-    def work() -> None:
-        with torch.autocast(device, torch.float16 if device == "cuda" else torch.bfloat16):
-            step()
-
-    return case.batch / wall(work, device)
+    step = PEERS[case.recipe].baseline_step(build(recipe, 0), batch, device, device == "cuda")
+    return case.batch / wall(step, device)
 
 
 def wall(work: Callable[[], object], device: str) -> float:
@@ -203,7 +209,7 @@ def _synchronise(device: str) -> None:
         torch.cuda.synchronize()
 
 
-def embedding(device: str, place: Path) -> list[Row]:
+def embedding(device: str, place: Path) -> Iterator[Row]:
     """Measure f5."""
     rng = np.random.default_rng(0)
     waves = [(0.1 * rng.standard_normal(SECONDS * RATE)).astype(np.float32) for _ in range(min(FILES, 64))]
@@ -211,7 +217,6 @@ def embedding(device: str, place: Path) -> list[Row]:
     for number, file in enumerate(files):
         soundfile.write(file, waves[number % len(waves)], RATE)
     model = load_own(f"random-{EMBED_SIZE}", device, "bf16" if device == "cuda" else "float32")
-    peer = ast_rate(device) if find_spec("transformers") else None
 
     def rate(sounds: Sequence[Any]) -> float:
         for _ in model.embed_many(sounds[: max(1, FILES // 8)], Options(frames=False)):  # does not count
@@ -221,12 +226,14 @@ def embedding(device: str, place: Path) -> list[Row]:
         count = sum(1 for _ in model.embed_many(sounds, Options(frames=False)))
         return count / (time.perf_counter() - begin)
 
-    rates = {"WAV files": rate(files), "waves": rate([(waves[n % len(waves)], RATE) for n in range(FILES)])}
-    common = {"row": "f5", "unit": "10 s clips/s", "wanted_on_h200": 6000, "peer": peer}
-    return [
-        {**common, "what": f"embed {EMBED_SIZE} from {name}", "value": value, "ratio": value / peer if peer else None}
-        for name, value in rates.items()
-    ]
+    common = {"row": "f5", "unit": "clips/s", "wanted_on_h200": 6000}
+    peer = ast_rate(device) if find_spec("transformers") else None
+    if peer:
+        yield {"row": "f5", "what": f"ASTModel, {EMBED_SIZE}, without front end", "unit": "clips/s", "value": peer}
+    for name, sounds in (("WAV files", files), ("waves", [(waves[n % len(waves)], RATE) for n in range(FILES)])):
+        value = rate(sounds)
+        found = {**common, "what": f"embed, {EMBED_SIZE}, 10 s clips from {name}", "value": value}
+        yield {**found, "ours_over_peer": value / peer if peer else None}
 
 
 def ast_rate(device: str) -> float:
@@ -244,13 +251,18 @@ def ast_rate(device: str) -> float:
 
 def table(rows: list[Row], device: str) -> str:
     """Return the rows as a Markdown table."""
-    lines = [f"**f** ({device}; {machine()})\n", "| row | what | value | MFU | peer | ratio | wanted on an H200 |"]
-    lines.append("|---" * 7 + "|")
+    lines = [f"**f** ({device}; {machine()})\n", "| row | what | value | MFU | ours over peer | wanted on an H200 |"]
+    lines.append("|---" * 6 + "|")
     for row in rows:
-        numbers = (row.get("mfu"), row.get("peer"), row.get("ratio"), row["wanted_on_h200"])
-        cells = ("" if number is None else f"{number:,.3g}" for number in numbers)
-        lines.append(f"| {row['row']} | {row['what']} | {row['value']:,.4g} {row['unit']} | {' | '.join(cells)} |")
+        cells = (_text(row.get(name)) for name in ("mfu", "ours_over_peer", "wanted_on_h200"))
+        lines.append(f"| {row['row']} | {row['what']} | {_text(row['value'])} {row['unit']} | {' | '.join(cells)} |")
     return "\n".join(lines)
+
+
+def _text(number: float | None) -> str:
+    if number is None:
+        return ""
+    return f"{number:,.0f}" if number >= 100 else f"{number:.3g}"
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from jaxtyping import Int
 
 from unheard.audio.frontend import LogMelConfig, Statistics
 from unheard.audio.frontend_kinds import AnyFrontendConfig
-from unheard.data.shard_layout import HEADER, Dtype, Header, Index, Texts, describe, shard_name
+from unheard.data.shard_layout import HEADER, Dtype, Header, Index, Texts, describe, shard_name, value_range
 from unheard.data.shard_writing import write_summary
 from unheard.files import file_checksum
 
@@ -19,7 +19,7 @@ SECONDS, RATE = 10, 44100  # of each sound
 
 
 def write_clips(folder: Path, clips: int) -> list[Path]:
-    """Stereo MP3 files: bursts of noise whose amplitude falls with 1/f, over a tone."""
+    """Write stereo MP3 files: bursts of noise whose amplitude falls with 1/f, over a tone."""
     rng, samples = np.random.default_rng(0), SECONDS * RATE
     frequencies = np.maximum(np.fft.rfftfreq(samples, 1 / RATE), 50)
     files = []
@@ -53,7 +53,9 @@ def write_corpus(
     names = Texts.of([f"audio/{clip:08d}.flac" for clip in range(clips)])
     zero, domains = np.zeros(clips, np.int64), Texts.of(["speech"] * clips)
     index = Index(zero, ends - frames, frames, names, domains, np.zeros(clips), frames * 0.01)
-    whole, of_bands = Statistics((0.0,), (1.0,)), Statistics((0.0,) * bands, (1.0,) * bands)
-    header = Header(frontend, dtype, whole, of_bands, "made")
+    low, high = limits = value_range(frontend)
+    mean, deviation = (low + high) / 2, (high - low) / 12**0.5  # of uniform values
+    whole, of_bands = (Statistics((mean,) * count, (deviation,) * count) for count in (1, bands))
+    header = Header(frontend, dtype, whole, of_bands, "made", value_range=limits if dtype == "uint8" else None)
     write_summary(folder, (HEADER, describe(header, index)), index.arrays(), [checksum])
     return folder

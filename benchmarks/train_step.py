@@ -58,7 +58,7 @@ class Baseline(nn.Module):
         x = torch.cat([x[:, :1], full + self.decoder.positions], dim=1)
         predicted = self.head(stack(self.decoder.transformer, x))[:, 1:]
         error = (predicted - self.grid.patchify(spec)).square().mean(dim=-1)
-        hidden = torch.gather(torch.arange(error.shape[1]).expand_as(error), 1, restore) >= kept
+        hidden = restore >= kept
         return (error * hidden).sum() / hidden.sum()
 
 
@@ -75,15 +75,17 @@ def stack(transformer: nn.Module, x: Tensor) -> Tensor:
     return transformer.norm(x)
 
 
-def baseline_step(learner: PretrainModule, batch: Batch, device: str = "cpu") -> Step:
-    """The reference's step."""
+def baseline_step(learner: PretrainModule, batch: Batch, device: str = "cpu", half: bool = False) -> Step:
+    """The reference's step; on a GPU with the default kernels of AdamW, and with ``half`` in float16."""
+    foreach = False if device == "cpu" else None
     model = Baseline(learner).to(device)
     groups = parameter_groups(model, 0.05)
-    optimiser = torch.optim.AdamW(groups, lr=RATE, betas=(0.9, 0.95), foreach=False, fused=False)
+    optimiser = torch.optim.AdamW(groups, lr=RATE, betas=(0.9, 0.95), foreach=foreach, fused=False)
     kept = masking.num_keep(batch.noise.shape[1], 0.75)
 
     def run() -> tuple[float, ...]:
-        loss = model(batch.spec, batch.noise, kept)
+        with torch.autocast(device, torch.float16, enabled=half):
+            loss = model(batch.spec, batch.noise, kept)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()

@@ -4,8 +4,10 @@
 
 The folder is that of ``scripts/train-tiny``, with spec, targets and tasks. A finished run is kept, and an interrupted
 one is resumed, so several processes may train different arms at the same time. The scores are those of
-``benchmarks.layers``: a ridge head, trained on ``train`` and scored on ``valid`` of every task with splits. Intervals
-are 95 % over clips (paired, the same 2,000 resamples for all arms), as means over tasks and seeds.
+``benchmarks.layers``: a ridge head, trained on ``train`` and scored on ``valid`` of every task with splits. Its penalty
+is the best one on the same clips, so scores are a little too high in every arm. Intervals are 95 % over clips (paired,
+the same 2,000 resamples for all arms), of means over tasks and over the seeds that both arms have. They do not contain
+the variance between seeds. The arm ``random`` is the random encoder, with the statistics of random-tiny.
 
 choose/runs/ARM-SEED         a run each
 choose/scores/ARM-SEED.npz   predictions for the validation clips
@@ -34,13 +36,13 @@ from unheard.progress import bar
 from unheard.recipes import find_recipe
 from unheard.recipes.recipe import Recipe
 from unheard.training.callbacks import Callbacks
-from unheard.training.pretrain import pretrain
-from unheard.training.resume import resume
+from unheard.training.pretrain import Origin, pretrain
+from unheard.training.resume import moved_corpus, resume
 from unheard.training.run_folder import is_started
 
 TEACHERS = ("yamnet", "crepe", "resemblyzer")
 BATCH, RESAMPLES = 128, 2000
-UNTRAINED, REFERENCE = "untrained", "teachers-reconstruction"
+RANDOM, REFERENCE = "random", "teachers-reconstruction"
 CHOICES: dict[str, Choice] = {
     "12, mean": ((12,), "mean"),
     "12, mean+std": ((12,), "mean+std"),
@@ -74,14 +76,14 @@ def main() -> None:
     """Train, score, and write the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--arms", default=",".join(ARMS))
+    parser.add_argument("--arms", default=",".join((RANDOM, *ARMS)))
     parser.add_argument("--seeds", default="0,1")
     parser.add_argument("--windows", type=int, default=350_000)
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="for every arm")
     given = parser.parse_args()
     arms, seeds = given.arms.split(","), [int(seed) for seed in given.seeds.split(",")]
-    if unknown := [name for name in arms if name not in (*ARMS, UNTRAINED)]:
-        parser.error(f"unknown arm {unknown[0]}; known: {', '.join((*ARMS, UNTRAINED))}")
+    if unknown := [name for name in arms if name not in (*ARMS, RANDOM)]:
+        parser.error(f"unknown arm {unknown[0]}; known: {', '.join((*ARMS, RANDOM))}")
     tasks = with_splits(given.folder / "tasks")
     for seed in seeds:
         for name in arms:
@@ -112,15 +114,16 @@ def recipe_of(folder: Path, name: str, seed: int, windows: int, settings: list[s
 
 def trained(folder: Path, name: str, seed: int, windows: int, settings: list[str]) -> Model:
     """Return the model of an arm and a seed; train it, or continue its training."""
-    if name == UNTRAINED:
+    if name == RANDOM:
         random = unheard.load("random-tiny")
         assert isinstance(random, Model)
         return random_encoder(random, seed)
     run, report = folder / "choose" / "runs" / f"{name}-{seed}", Callbacks(print, bar, show_progress=True)
+    recipe = recipe_of(folder, name, seed, windows, settings)
     if is_started(run):
+        moved_corpus(run, folder / "spec", recipe, Origin())  # raises an error if the settings differ
         resume(run, report=report)
     else:
-        recipe = recipe_of(folder, name, seed, windows, settings)
         pretrain(folder / "spec", run, recipe, overwrite=run.is_dir(), report=report)
     model = unheard.load(str(run))
     assert isinstance(model, Model)
@@ -155,19 +158,21 @@ def predicted(
 
 def table(scores: Path, tasks: dict[str, Labels]) -> str:
     """Return the table: a row for each arm; differences are to the arm with all teachers and reconstruction."""
-    stored = {file.stem: dict(np.load(file)) for file in sorted(scores.glob("*.npz"))}
-    arms = [arm for arm in (UNTRAINED, *ARMS) if any(name.rpartition("-")[0] == arm for name in stored)]
-    of_arm = {arm: [stored[name] for name in stored if name.rpartition("-")[0] == arm] for arm in arms}
-    means = {(arm, choice): averaged(of_arm[arm], choice, tasks) for arm in arms for choice in CHOICES}
+    stored: dict[str, dict[str, Predictions]] = {}
+    for file in sorted(scores.glob("*.npz")):
+        arm, _, seed = file.stem.rpartition("-")
+        stored.setdefault(arm, {})[seed] = dict(np.load(file))
     head = ["arm", "seeds", *CHOICES, "mean+std less mean", f"3 and 12, less {REFERENCE}"]
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
-    for arm in arms:
-        cells = [f"{means[arm, choice][-1]:.3f}" for choice in CHOICES]
-        pooling = cell(means[arm, "12, mean+std"] - means[arm, "12, mean"])
-        last = "3 and 12, mean+std"
-        other = REFERENCE in of_arm and arm != REFERENCE
-        less = cell(means[arm, last] - means[REFERENCE, last]) if other else ""
-        lines.append(f"| {' | '.join([arm, str(len(of_arm[arm])), *cells, pooling, less])} |")
+    last, reference = list(CHOICES)[-1], stored.get(REFERENCE, {})
+    for arm in (each for each in (RANDOM, *ARMS) if each in stored):
+        means = {choice: averaged(list(stored[arm].values()), choice, tasks) for choice in CHOICES}
+        common = [seed for seed in stored[arm] if seed in reference and arm != REFERENCE]
+        mine, theirs = ([runs[seed] for seed in common] for runs in (stored[arm], reference or stored[arm]))
+        less = cell(averaged(mine, last, tasks) - averaged(theirs, last, tasks)) if common else ""
+        cells = [f"{means[choice][-1]:.3f}" for choice in CHOICES]
+        pooling = cell(means["12, mean+std"] - means["12, mean"])
+        lines.append(f"| {' | '.join([arm, ', '.join(stored[arm]), *cells, pooling, less])} |")
     return "\n".join([*lines, ""])
 
 

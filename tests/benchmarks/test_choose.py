@@ -12,6 +12,7 @@ from benchmarks.tiny import choose
 from unheard.cli import main
 from unheard.data.label_table import read_labels
 from unheard.datasets.generate import make_sounds
+from unheard.errors import ConfigError
 from unheard.training.pretrain import pretrain
 
 SETTINGS = ("model.frames=32", "training.batch_size=4")
@@ -19,7 +20,7 @@ SETTINGS = ("model.frames=32", "training.batch_size=4")
 
 @pytest.fixture
 def tasks(tmp_path: Path) -> Path:
-    make_sounds(tmp_path / "tasks" / "noises", 60, seed=0)
+    make_sounds(tmp_path / "tasks" / "noises", 40, seed=0)
     return tmp_path / "tasks"
 
 
@@ -32,13 +33,13 @@ def test_arms_are_trained_once_and_tabled(
     stored = folder / "targets" / "yamnet"
     assert main(["data", "targets", str(folder / "wav"), "--teacher", "random-tiny", "-o", str(stored)]) == 0
     monkeypatch.setattr(choose, "pretrain", lambda *given, **more: (trained.append(given), pretrain(*given, **more)))
-    words = ["choose", str(folder), "--seeds", "0", "--windows", "256", "--arms", "untrained,reconstruction,yamnet"]
+    words = ["choose", str(folder), "--seeds", "0", "--windows", "256", "--arms", "random,reconstruction,yamnet"]
     monkeypatch.setattr("sys.argv", words + [word for each in SETTINGS for word in ("--set", each)])
     choose.main()
     table = (folder / "choose" / "table.md").read_text()
     rows = {cells[1].strip(): cells for cells in (line.split("|") for line in table.splitlines()[2:])}
-    assert list(rows) == ["untrained", "reconstruction", "yamnet"]
-    assert all(row[2].strip() == "1" and 0 < float(row[3]) < 1 for row in rows.values())
+    assert list(rows) == ["random", "reconstruction", "yamnet"]
+    assert all(row[2].strip() == "0" and 0 < float(row[3]) < 1 for row in rows.values())
     recipes = [given[2] for given in trained]
     assert [len(recipe.objectives.distill.teachers) for recipe in recipes] == [1, 1]
     assert [recipe.objectives.reconstruct.weight for recipe in recipes] == [1, 0]
@@ -46,6 +47,9 @@ def test_arms_are_trained_once_and_tabled(
     shutil.rmtree(folder / "choose" / "scores")
     choose.main()
     assert len(trained) == 2 and (folder / "choose" / "table.md").read_text() == table
+    monkeypatch.setattr("sys.argv", [*words, "--set", "model.frames=48", "--set", "training.batch_size=4"])
+    with pytest.raises(ConfigError, match=r"model\.frames is 32, given 48"):
+        choose.main()
 
 
 def test_a_difference_is_paired_over_clips(tasks: Path, tmp_path: Path) -> None:
@@ -60,3 +64,7 @@ def test_a_difference_is_paired_over_clips(tasks: Path, tmp_path: Path) -> None:
     last = {line.split("|")[1].strip(): line.split("|")[-2].strip() for line in lines[2:]}
     assert last["reconstruction"] == "+0.000 [+0.000, +0.000]" and last[choose.REFERENCE] == ""
     assert last["crepe"].startswith("-0.") and last["crepe"].endswith("*")
+    worse = {f"noises/{each}": -target for each in choose.CHOICES}
+    np.savez(tmp_path / "scores" / f"{choose.REFERENCE}-1.npz", **worse)  # the other arms lack this seed
+    lines = choose.table(tmp_path / "scores", {"noises": labels}).splitlines()
+    assert {line.split("|")[1].strip(): line.split("|")[-2].strip() for line in lines[2:]} == last

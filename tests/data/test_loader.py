@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import threading
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 
 from unheard.audio.frontend import LogMelConfig, Statistics
+from unheard.data.corpus import open_corpus
 from unheard.data.loader import PretrainLoader
+from unheard.data.mapping import open_store
+from unheard.data.pack import pack
+from unheard.data.pack_clip import PackConfig
 from unheard.data.prefetch import BatchPlan, RankSlice
 from unheard.data.shard_layout import Dtype, Header, Index, Texts, quantise
 from unheard.data.store import SpecStore, WaveStore
-from unheard.data.windows import kept
+from unheard.data.windows import device_store
 from unheard.data.windows.crops import CropSampler
-from unheard.data.windows.kept import DeviceStore
+from unheard.data.windows.device_store import DeviceStore, keep_on_device
+from unheard.datasets.generate import make_sounds
 from unheard.errors import ConfigError
 from unheard.model.patches import Grid
 from unheard.objectives.base import Batch
@@ -169,23 +175,34 @@ def test_windows_cut_on_the_device_are_those_of_the_shards(
     assert np.array_equal(kept.clip(3), store.clip(3)) and kept.fingerprint == store.fingerprint
 
 
+def test_shards_that_are_mapped_are_copied_to_the_device(tmp_path: Path) -> None:
+    make_sounds(tmp_path / "sounds", 3)
+    pack(open_corpus(tmp_path / "sounds"), PackConfig(LogMelConfig(), "uint8"), tmp_path / "packed")
+    mapped = open_store(tmp_path / "packed")
+    assert isinstance(mapped, SpecStore)
+    kept = DeviceStore(mapped, torch.device("cpu"))
+    for clip in range(3):
+        assert np.array_equal(kept.clip(clip), mapped.clip(clip))
+    assert kept.nbytes == (int(mapped.frames.sum()) + 1) * 80
+
+
 def test_a_corpus_is_kept_on_the_device_where_it_fits(store: SpecStore, monkeypatch: pytest.MonkeyPatch) -> None:
     size, gpu = sum(np.asarray(shard).nbytes for shard in store.shards), torch.device("cuda")
     copy = SpecStore(store.header, store.index, store.shards)
-    monkeypatch.setattr(kept, "DeviceStore", lambda store, device: copy)
+    monkeypatch.setattr(device_store, "DeviceStore", lambda store, device: copy)
     for free, wanted, expected in ((4 * size, None, copy), (4 * size - 1, None, store), (2 * size, True, copy)):
         monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device, free=free: (free, 10 * free))
-        assert kept.on_device(store, gpu, wanted) is expected
-    assert kept.on_device(store, gpu, False) is store and kept.on_device(store, torch.device("cpu"), None) is store
+        assert keep_on_device(store, gpu, wanted) is expected
+    assert keep_on_device(store, gpu, False) is store and keep_on_device(store, torch.device("cpu"), None) is store
     monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (size - 1, 10 * size))
-    with pytest.raises(ConfigError, match="of the GPU are free; set data.on_device=null"):
-        kept.on_device(store, gpu, True)
-    with pytest.raises(ConfigError, match="needs a GPU; set data.on_device=null"):
-        kept.on_device(store, torch.device("cpu"), True)
+    with pytest.raises(ConfigError, match="0.00 GB are free; at most 80% of them may be used; set data.on_device=null"):
+        keep_on_device(store, gpu, True)
+    with pytest.raises(ConfigError, match="the device is cpu, .* set data.on_device=null"):
+        keep_on_device(store, torch.device("cpu"), True)
     waves = WaveStore(replace(store.header, dtype="int16"), store.index, store.shards)
-    with pytest.raises(ConfigError, match="holds waves"):
-        kept.on_device(waves, gpu, True)
-    assert kept.on_device(waves, gpu, None) is waves
+    with pytest.raises(ConfigError, match="the corpus holds waves; set"):
+        keep_on_device(waves, gpu, True)
+    assert keep_on_device(waves, gpu, None) is waves
 
 
 @pytest.mark.gpu

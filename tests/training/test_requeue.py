@@ -15,6 +15,7 @@ import pytest
 import soundfile
 
 from unheard.api.pretraining import pretrain
+from unheard.api.storing import targets
 from unheard.cli import main
 from unheard.errors import ConfigError, DataError
 from unheard.objectives.base import Batch
@@ -22,7 +23,7 @@ from unheard.training.callbacks import Run
 from unheard.training.checkpoints import checkpoints
 from unheard.training.engine import Engine, Losses
 from unheard.training.loop import take_step
-from unheard.training.session import Session
+from unheard.training.session import Session, read_session
 
 SIZES = ("frames=48", "embed_dim=24", "depth=1", "num_heads=2", "decoder_embed_dim=16", "decoder_depth=1")
 SETTINGS = [
@@ -93,6 +94,29 @@ def test_the_command_ends_with_75_only_if_it_is_to_be_started_again(
         monkeypatch.setattr("unheard.api.pretrain", lambda *_, stopped=stopped, **__: stopped)
         assert main(["pretrain", str(sounds), "-o", str(tmp_path / "run"), "--resume-or-start"]) == code
         assert "stopped; continue with: unheard pretrain --resume" in capsys.readouterr().out
+
+
+def test_settings_that_may_change_are_taken_from_the_command(
+    monkeypatch: pytest.MonkeyPatch, sounds: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    assert not killed(monkeypatch, signal.SIGTERM, sounds, run).finished
+    asked = ("training.skip_bad_batches=3", "data.on_device=false")
+    pretrain(sounds, run, settings=[*SETTINGS, *asked], steps=12, resume_or_start=True, device="cpu")
+    recipe = read_session(run).recipe
+    assert recipe.training.skip_bad_batches == 3 and recipe.data.on_device is False
+
+
+def test_a_run_with_stored_targets_is_continued(sounds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    targets(sounds, "random-tiny", tmp_path / "targets", pca=8, device="cpu")
+    monkeypatch.chdir(tmp_path)
+    asked = [*SETTINGS, "objectives.distill.teachers.0.name=targets"]
+    for _ in range(2):
+        run = pretrain(sounds, tmp_path / "run", "distill", asked, steps=2, resume_or_start=True, device="cpu")
+        assert run.finished
+    other = [*asked, "objectives.distill.teachers.0.standardise=none"]
+    with pytest.raises(ConfigError, match=r"standardise is 'stored', given 'none'"):
+        pretrain(sounds, tmp_path / "run", "distill", other, steps=2, resume_or_start=True, device="cpu")
 
 
 def test_other_options_than_those_of_the_run_are_refused(sounds: Path, tmp_path: Path) -> None:

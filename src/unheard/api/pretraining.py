@@ -79,7 +79,7 @@ def pretrain(
     """
     from unheard.training import pretrain as training
     from unheard.training.mirrors.mirrored_run import mirrored_run
-    from unheard.training.resume import moved_corpus
+    from unheard.training.resume import changeable_settings, moved_corpus
     from unheard.training.run_folder import is_started
 
     if no_code and isinstance(recipe, str):
@@ -95,11 +95,9 @@ def pretrain(
     chosen = chosen_recipe(options, settings, watched.log, None if isinstance(recipe, str) else recipe)
     origin = training.Origin(init, minutes, recipe_file(name) if name else None, plan, partial=resume_or_start)
     if resume_or_start and is_started(Path(out)):
-        moved, devices = moved_corpus(Path(out), data, chosen, origin, no_code), chosen.training.devices
-        return resume(
-            out, data=moved, skip_bad_batches=skip_bad_batches, settings=[f"training.devices={devices}"],
-            no_code=no_code, log=log, device=device, report=report,
-        )  # fmt: skip
+        moved = moved_corpus(Path(out), data, chosen, origin, no_code)
+        kept = changeable_settings(chosen)
+        return resume(out, data=moved, settings=kept, no_code=no_code, log=log, device=device, report=report)
     with mirrored_run(out, watched, overwrite=overwrite) as (place, mirrored):
         run = training.pretrain(data, place, chosen, origin=origin, device=device, overwrite=overwrite, report=mirrored)
     return relocated(run, place, out)

@@ -89,7 +89,8 @@ def pretrain(
         if sources or out or overwrite or options != kept:
             raise ConfigError(
                 "--resume RUN takes its settings from the run; it can be combined only with --data NEW_PATH (if the"
-                " corpus has moved), --set training.devices=N, --skip-bad-batches, --no-code, --log and --device"
+                " corpus has moved), --set training.devices=N, --set data.on_device=VALUE, --skip-bad-batches,"
+                " --no-code, --log and --device"
             )
         from unheard.api import resume as resumed
 

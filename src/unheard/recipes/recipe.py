@@ -217,8 +217,8 @@ class DataConfig:
     block_shards: Count = 8
     """Shards whose windows are shuffled together with shuffle=blocks."""
     on_device: bool | None = None
-    """Keep packed spectrograms in the memory of the GPU and cut windows there; null: if they take at most a quarter of
-    its free memory.
+    """Keep packed spectrograms in the memory of the CUDA GPU and cut windows there. null: if they take at most a
+    quarter of its free memory; true: up to 80 % of it.
     """
     input: Literal["spec", "wav"] = "spec"
     """Cut windows from packed spectrograms, or from waveforms; teachers and bands that vary need waveforms."""

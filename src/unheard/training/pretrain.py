@@ -9,7 +9,7 @@ from unheard.data.corpus import Sources, listed
 from unheard.data.loader import PretrainLoader
 from unheard.data.open_store import Cache, open_corpus_store
 from unheard.data.store import Store
-from unheard.data.windows.kept import on_device
+from unheard.data.windows.device_store import keep_on_device
 from unheard.errors import CheckpointError
 from unheard.files import write_json
 from unheard.model.sizes import resolved
@@ -103,7 +103,7 @@ def pretrain(
     with engine.first_process_first():
         cache = Cache.of(run / "corpus", engine.processes)
         store = open_corpus_store(data, recipe.frontend, cache, report.progress, recipe.data.input)
-        store = on_device(store, engine.device, recipe.data.on_device)
+        store = keep_on_device(store, engine.device, recipe.data.on_device)
         recipe = inputs.attach_to_corpus(store, engine.device, report.progress)
     session = Session(
         recipe=recipe,

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 
+from unheard.config import override
 from unheard.data.shard_layout import Texts
 from unheard.errors import CheckpointError
 from unheard.files import read_json
@@ -83,7 +84,7 @@ def replay(
     session = read_session(run, no_code, report.log)
     step, record = recorded_step(run, step)
     first = int(read_json(record / STATE, CheckpointError)["checkpoint_step"])
-    session = replace(session, recipe=replace(session.recipe, training=replace(session.recipe.training, devices=1)))
+    session = replace(session, recipe=override(session.recipe, ["training.devices=1", "data.on_device=null"]))
     store, engine, inputs = open_session(run, session, device, report)
     learner = build_initialised(session.recipe, None if first else session.init)
     prepare(session, engine, learner, record / CHECKPOINT if first else None)

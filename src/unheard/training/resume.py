@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,7 +13,7 @@ from unheard.config import override, to_json
 from unheard.data.corpus import Sources, brief, listed
 from unheard.data.open_store import Cache, open_corpus_store
 from unheard.data.store import Store
-from unheard.data.windows.kept import on_device
+from unheard.data.windows.device_store import keep_on_device
 from unheard.errors import ConfigError, DataError, shown
 from unheard.model.sizes import resolved
 from unheard.recipes.recipe import Recipe
@@ -123,7 +124,7 @@ def open_session(run: Path, session: Session, device: str, report: Callbacks) ->
                 f"the corpus {brief(session.data)} is not the one that {run} started with, or has changed; restore it,"
                 f" give the path of an identical one with --data NEW_PATH, or start a new run with --init {run}"
             )
-        store = on_device(store, engine.device, recipe.data.on_device)
+        store = keep_on_device(store, engine.device, recipe.data.on_device)
         inputs.attach_to_corpus(store, engine.device, report.progress)
     return store, engine, inputs
 
@@ -153,10 +154,17 @@ def _changed(session: Session, data: Sources | None, skip_bad_batches: int | Non
     return replace(session, recipe=override(session.recipe, settings))
 
 
+def changeable_settings(recipe: Recipe) -> list[str]:
+    """Return the values of the fields in `CHANGEABLE`, as ``section.key=value``."""
+    values = _leaves(to_json(recipe))
+    return [f"{name}={json.dumps(values[name])}" for name in CHANGEABLE]
+
+
 def moved_corpus(run: Path, data: Sources, recipe: Recipe, origin: Origin, no_code: bool = False) -> Sources | None:
     """Compare the options of a command with those that a run was started with.
 
-    Fields that a run takes from its corpus may be empty, and those in `CHANGEABLE` may change.
+    Fields that a run takes from its corpus may be empty, and those in `CHANGEABLE` may change. Teachers are opened, so
+    that their fields are those that a run stores.
 
     Parameters
     ----------
@@ -174,10 +182,12 @@ def moved_corpus(run: Path, data: Sources, recipe: Recipe, origin: Origin, no_co
     ------
     ConfigError
         Names each option that differs, with both values.
+    CheckpointError, DataError
+        When a teacher cannot be opened.
     """
     session = read_session(run, no_code)
     init = None if origin.init is None else origin_of(origin.init)
-    given = _leaves(to_json(replace(recipe, model=resolved(recipe.model))))
+    given = _leaves(to_json(ExternalInputs(replace(recipe, model=resolved(recipe.model))).recipe))
     given |= {"--init": init, "--minutes": origin.minutes, "--watch": origin.watch and origin.watch.table}
     stored = _leaves(to_json(session.recipe))
     stored |= {"--init": session.init, "--minutes": session.minutes, "--watch": session.watch and session.watch.table}

@@ -6,7 +6,7 @@ import numpy as np
 
 from unheard.data.store import Store
 from unheard.data.windows.crops import CropSampler
-from unheard.data.windows.kept import DeviceStore
+from unheard.data.windows.device_store import DeviceStore
 from unheard.errors import shown
 from unheard.model.masking import masked_fraction
 from unheard.objectives.base import Batch

@@ -15,8 +15,12 @@ from unheard.devices import to_device
 from unheard.errors import ConfigError
 from unheard.remote.shards import RemoteShards
 
-LARGEST_SHARE = 0.25
-"""Part of the free memory of the GPU that a corpus takes without being asked for (our choice)."""
+MAX_FRACTION = 0.25
+"""Largest fraction of the free memory of the GPU that a corpus takes with data.on_device=null (our choice)."""
+MAX_FRACTION_ASKED = 0.8
+"""The same with data.on_device=true: the rest is for weights and activations (our choice)."""
+ROWS = 2**18
+"""Rows that are copied at once."""
 
 
 class DeviceStore(SpecStore):
@@ -27,7 +31,9 @@ class DeviceStore(SpecStore):
     Parameters
     ----------
     store : SpecStore
+        Its shards are on this machine.
     device : torch.device
+        Where the rows are kept. Windows for another device are cut from the shards.
     """
 
     def __init__(self, store: SpecStore, device: torch.device) -> None:
@@ -35,10 +41,13 @@ class DeviceStore(SpecStore):
         super().__init__(store.header, store.index, store.shards, store.folder)
         counts = [len(shard) for shard in store.shards]
         self._first = np.cumsum([0, *counts])
-        shape, kind = (sum(counts) + 1, store.frontend.n_mels), torch.from_numpy(np.empty(0, store.header.dtype)).dtype
-        self._rows = torch.zeros(shape, dtype=kind, device=device)  # the last row is that of frames without a segment
+        kind = torch.from_numpy(np.empty(0, store.header.dtype)).dtype
+        # the last row is that of frames without a segment
+        self._rows = torch.zeros((sum(counts) + 1, store.frontend.n_mels), dtype=kind, device=device)
         for first, shard in zip(self._first.tolist(), store.shards, strict=False):
-            self._rows[first : first + len(shard)] = torch.from_numpy(np.ascontiguousarray(shard))
+            for begin in range(0, len(shard), ROWS):
+                part = np.array(shard[begin : begin + ROWS])  # a copy, because mapped files cannot be written
+                self._rows[first + begin : first + begin + len(part)] = torch.from_numpy(part)
 
     @property
     def nbytes(self) -> int:
@@ -62,10 +71,10 @@ class DeviceStore(SpecStore):
     def _row_numbers(self, pieces: WindowSegments, batch: int, width: int) -> Int64[Tensor, "B T"]:
         """Return the row of every frame of the windows; no step waits for the device."""
         first = self._first[self.index.shard[pieces.ids]] + self.index.offset[pieces.ids] + pieces.starts
-        begins = np.cumsum(pieces.lengths) - pieces.lengths
-        # of every segment: its first row, its first frame in the batch, less the frames of the segments before it
-        ends = np.stack([first - begins, pieces.windows * width + pieces.offsets - begins, pieces.lengths])
-        rows, places, lengths = to_device(ends.astype(np.int64), self._rows.device)
+        before = np.cumsum(pieces.lengths) - pieces.lengths
+        # of every segment: its first row, and its first frame in the batch, less the frames of the segments before it
+        columns = np.stack([first - before, pieces.windows * width + pieces.offsets - before, pieces.lengths])
+        rows, places, lengths = to_device(columns.astype(np.int64), self._rows.device)
         total = int(pieces.lengths.sum())
         frames = torch.arange(total, device=self._rows.device)
         segment = torch.repeat_interleave(lengths, output_size=total)
@@ -74,44 +83,50 @@ class DeviceStore(SpecStore):
         return found.reshape(batch, width)
 
 
-def on_device(store: Store, device: torch.device, wanted: bool | None = None) -> Store:
-    """Return the store whose windows are cut on the device, or the store as it is.
+def keep_on_device(store: Store, device: torch.device, wanted: bool | None = None) -> Store:
+    """Return a store whose windows are cut on the device, or the given one.
 
     Parameters
     ----------
+    store : Store
+        The corpus.
+    device : torch.device
+        The device that trains.
     wanted : bool, optional
-        None: on a GPU, where packed spectrograms take at most `LARGEST_SHARE` of its free memory.
+        None: packed spectrograms on a CUDA GPU that take at most `MAX_FRACTION` of its free memory.
 
     Raises
     ------
     ConfigError
-        When ``wanted`` is true and there is no GPU, the corpus is larger than its free memory, holds waves, or is at an
-        address.
+        When ``wanted`` is true and there is no CUDA GPU. When the corpus takes more than `MAX_FRACTION_ASKED` of its
+        free memory, holds waves, or is at an address.
     """
-    reason = _obstacle(store, device)
-    if wanted and reason:
-        raise ConfigError(f"data.on_device=true {reason}; set data.on_device=null")
-    if wanted is False or reason:
+    if wanted is False or (wanted is None and not _possible(store, device)):
         return store
+    if not _possible(store, device):
+        raise ConfigError(
+            "data.on_device=true needs a CUDA GPU, and spectrograms that are packed on this machine;"
+            f" the device is {device.type}, and {_described(store)}; set data.on_device=null"
+        )
     assert isinstance(store, SpecStore)
     size, free = _bytes_of(store), torch.cuda.mem_get_info(device)[0]
-    if wanted and size > free:
+    if wanted and size > MAX_FRACTION_ASKED * free:
         raise ConfigError(
-            f"data.on_device=true: the corpus {named(store.folder or '')} takes {size / 1e9:.2f} GB, and"
-            f" {free / 1e9:.2f} GB of the GPU are free; set data.on_device=null"
+            f"data.on_device=true keeps {size / 1e9:.2f} GB on the GPU, of which {free / 1e9:.2f} GB are free; at most"
+            f" {MAX_FRACTION_ASKED:.0%} of them may be used; set data.on_device=null"
         )
-    return DeviceStore(store, device) if wanted or size <= LARGEST_SHARE * free else store
+    return DeviceStore(store, device) if wanted or size <= MAX_FRACTION * free else store
 
 
-def _obstacle(store: Store, device: torch.device) -> str:
-    """Return why a store cannot be kept on the device; empty if it can."""
-    if device.type != "cuda":
-        return "needs a GPU"
-    if not isinstance(store, SpecStore):
-        return f"needs packed spectrograms, and the corpus {named(store.folder or '')} holds waves"
-    if isinstance(store.shards, RemoteShards):
-        return f"needs a corpus on this machine, and {named(store.folder or '')} is at an address"
-    return ""
+def _possible(store: Store, device: torch.device) -> bool:
+    return device.type == "cuda" and isinstance(store, SpecStore) and not isinstance(store.shards, RemoteShards)
+
+
+def _described(store: Store) -> str:
+    """Return what a corpus holds, and where it is."""
+    kind = "spectrograms" if isinstance(store, SpecStore) else "waves"
+    place = "" if store.folder is None else f" in {named(store.folder)}"
+    return f"the corpus holds {kind}{place}"
 
 
 def _bytes_of(store: SpecStore) -> int:
