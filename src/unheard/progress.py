@@ -6,10 +6,13 @@ Library functions take ``track: Track = silent``. The command line passes `bar`,
 from __future__ import annotations
 
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from typing import Protocol, TypeVar, runtime_checkable
 
 Item = TypeVar("Item")
+SHORT = 10
+"""Seconds; a shorter remaining time is not printed in lines (our choice)."""
 
 
 @runtime_checkable
@@ -46,9 +49,21 @@ def bar(items: Iterable[Item], total: int, description: str) -> Iterator[Item]:
 
 
 def _lines(items: Iterable[Item], total: int, description: str) -> Iterator[Item]:
-    """Yield the items and print a line after every tenth of them, for logs."""
-    step = max(1, total // 10)
+    """Yield the items and print a line after every tenth of them, for logs; with the remaining time if it is long."""
+    step, begin = max(1, total // 10), time.monotonic()
     for done, item in enumerate(items, start=1):
         yield item
         if done % step == 0 or done == total:
-            print(f"{description}: {done}/{total}", file=sys.stderr, flush=True)
+            left = (time.monotonic() - begin) / done * (total - done)
+            ending = f", about {duration(left)} left" if left >= SHORT else ""
+            print(f"{description}: {done}/{total}{ending}", file=sys.stderr, flush=True)
+
+
+def duration(seconds: float) -> str:
+    """Format seconds as ``42 s``, ``3 min 5 s`` or ``2 h 10 min``."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"

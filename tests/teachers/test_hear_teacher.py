@@ -12,11 +12,13 @@ import torch
 from tests.evaluation.made import RATE, Levels
 
 from unheard.audio.frontend import MSM_MAE_16K
+from unheard.cli import main
 from unheard.data.corpus import open_corpus
 from unheard.data.pack import pack
 from unheard.data.pack_clip import PackConfig
 from unheard.errors import ConfigError, DataError
 from unheard.teachers.chunks import CHUNK
+from unheard.teachers.hear_module import HearTeacher
 from unheard.teachers.load import load_teacher
 from unheard.teachers.storing import TargetsConfig, store_targets
 
@@ -85,6 +87,28 @@ def test_a_module_that_changes_or_breaks_the_api_is_named(
     monkeypatch.setattr(levels, "get_timestamp_embeddings", lambda audio, model: wrong(*own(audio, model)))
     with pytest.raises(DataError, match=message):
         teacher(torch.ones(1, RATE))
+
+
+def test_scene_embeddings_of_another_width_are_refused(levels: Levels, monkeypatch: pytest.MonkeyPatch) -> None:
+    teacher, own = load_teacher("hear:levels"), levels.get_scene_embeddings
+    assert isinstance(teacher, HearTeacher)
+    width = teacher.scenes(torch.zeros(1, RATE)).shape[1]
+    monkeypatch.setattr(levels, "get_scene_embeddings", lambda audio, model: own(audio, model)[:, :1])
+    with pytest.raises(DataError, match=rf"of levels returned 1 values instead of {width}; .*one width"):
+        teacher.scenes(torch.ones(1, RATE))
+
+
+def test_a_table_of_a_module_whose_width_changes_is_refused_in_one_line(
+    levels: Levels, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(2):
+        soundfile.write(tmp_path / f"{number}.wav", np.full(RATE * (1 + number), 0.1), RATE)
+    own = levels.get_scene_embeddings
+    monkeypatch.setattr(
+        levels, "get_scene_embeddings", lambda audio, model: own(audio, model)[:, : 1 + (audio.shape[1] > RATE)]
+    )
+    assert main(["embed", "hear:levels", str(tmp_path), "-o", str(tmp_path / "x.parquet")]) == 2
+    assert "returned 2 values instead of 1" in capsys.readouterr().err
 
 
 def test_a_module_that_raises_or_lacks_a_function_is_named(levels: Levels, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -31,6 +31,7 @@ def test_the_shipped_model_is_small_complete_and_reproduces_its_embedding() -> N
     assert (SHIPPED / "model.safetensors").stat().st_size <= LARGEST
     release = read_release(SHIPPED / "release.json")
     assert release.name == DEFAULT and release.licence == "Apache-2.0" and release.teachers and release.scores
+    assert "793,600 were trained" in release.training and release.training in (SHIPPED / "README.md").read_text()
     assert unheard.load().embed((np.zeros(16000, np.float32), 16000)).scene.shape == (960,)
 
 

@@ -103,6 +103,7 @@ class HearTeacher(FrozenTeacher):
         self.encoder, self.sample_rate, self.name = encoder, encoder.sample_rate, f"HEAR module {encoder.name}"
         self.fingerprint = hashlib.sha256(encoder.identity.encode()).hexdigest()[:16]
         self._times: dict[int, tuple[float, ...]] = {}
+        self._scene_size: int | None = None  # of the first call
         frames, _ = self._timestamps(torch.zeros(1, self.sample_rate))
         self.dim = frames.shape[2]
         self.freeze()
@@ -125,12 +126,18 @@ class HearTeacher(FrozenTeacher):
         Raises
         ------
         DataError
-            When they have a wrong shape.
+            When they have a wrong shape, or another width than in the first call.
         """
         self.encoder.move(str(wav.device))
         what = f"get_scene_embeddings of {self.encoder.name}"
         found = call_third_party(lambda: self.encoder.scenes(wav), what)
         check_shape(found, len(wav), False, what)
+        size = self._scene_size = self._scene_size or found.shape[1]
+        if found.shape[1] != size:
+            raise DataError(
+                f"{what} returned {found.shape[1]} values instead of {size}; its embeddings must have one width; use"
+                " another encoder or another version of its package"
+            )
         return found.float()
 
     def _timestamps(self, wav: Float[Tensor, "B S"]) -> Frames:

@@ -16,6 +16,7 @@ from typing import Any
 import torch
 
 from unheard.files import json_line, read_json_lines, write_text
+from unheard.progress import duration
 from unheard.trackers import NOT_CURVES, open_tracker
 from unheard.training.callbacks import Callbacks
 from unheard.version import __version__
@@ -140,13 +141,3 @@ def environment() -> dict[str, Any]:
         "packages": {name: metadata.version(name) for name in packages},
         "command": sys.argv,
     }
-
-
-def duration(seconds: float) -> str:
-    """Format seconds as ``42 s``, ``3 min 5 s`` or ``2 h 10 min``."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"

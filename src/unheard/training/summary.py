@@ -10,9 +10,9 @@ from unheard.data.windows.device_store import DeviceStore
 from unheard.errors import shown
 from unheard.model.masking import masked_fraction
 from unheard.objectives.base import Batch
+from unheard.progress import duration
 from unheard.recipes.learner import PretrainModule
 from unheard.training.engine import Engine
-from unheard.training.journal import duration
 from unheard.training.session import Session
 
 MOST_NAMED = 20  # maximum number of skipped files listed when a run starts; our choice

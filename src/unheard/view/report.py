@@ -12,7 +12,7 @@ from unheard.evaluation.probe.files import read_report
 from unheard.evaluation.reconstruction import ReconstructionError
 from unheard.files import read_json
 from unheard.finetuning.summary import interval
-from unheard.training.journal import duration
+from unheard.progress import duration
 from unheard.training.session import read_config
 from unheard.view.axes import save
 from unheard.view.page import write_page

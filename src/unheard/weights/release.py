@@ -63,14 +63,17 @@ class Release:
     """Name of the model."""
     licence: str = ""
     """Licence of its weights."""
+    training: str = ""
+    """Its data, its objectives and the length of its training."""
     teachers: tuple[ReleasedTeacher, ...] = ()
     """Every teacher of its training."""
     scores: tuple[ReleasedScore, ...] = ()
     """Its scores."""
 
     def lines(self) -> list[str]:
-        """Return teachers and scores as Markdown tables."""
-        lines = ["", "## Licence", "", f"The weights are under {self.licence}."]
+        """Return training, licence, teachers and scores as Markdown."""
+        lines = ["", "## Training", "", self.training] if self.training else []
+        lines += ["", "## Licence", "", f"The weights are under {self.licence}."]
         if self.teachers:
             lines += [
                 "They were trained to predict features of the teachers below. No teacher is part of this folder.",
