@@ -102,12 +102,30 @@ def main(argv: Sequence[str] | None = None) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # otherwise the flush at exit fails, too
         return BROKEN_PIPE
-    except OSError as error:
-        if error.errno is None:
+    except (MemoryError, RuntimeError, OSError) as error:
+        if (message := _message(error)) is None:
             raise
+        return _refuse(message)
+
+
+def _message(error: MemoryError | RuntimeError | OSError) -> str | None:
+    """Return the line for an error of the system; None for a fault of this program."""
+    if isinstance(error, OSError):
         place = f"{shown(error.filename)}: " if error.filename is not None else ""
         advice = "; free some space, or choose another folder" if error.errno in (errno.ENOSPC, errno.EDQUOT) else ""
-        return _refuse(f"{place}{error.strerror}{advice}")
+        return None if error.errno is None else f"{place}{error.strerror}{advice}"
+    if not _lacks_memory(error):
+        return None
+    return (
+        f"too little memory: {error}; use smaller batches (--batch-size of embed, pretrain and finetune;"
+        " training.accumulate keeps the size of a step), fewer --processes, or --device cpu"
+    )
+
+
+def _lacks_memory(error: MemoryError | RuntimeError) -> bool:
+    """Return whether memory of the CPU or of a GPU could not be allocated; PyTorch has no class for the CPU."""
+    known = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    return known or "DefaultCPUAllocator" in str(error)
 
 
 def _own_output() -> None:
