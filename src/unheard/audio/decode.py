@@ -39,6 +39,8 @@ _FLAC_PIECE = 1 << 12
 
 _SOFT_END = 0.05
 """Seconds that may be missing at the end of a file in one of these formats."""
+_PRIMING = 0.2
+"""Seconds by which the declared length of a container may exceed its sound: samples that prime the codec (our choice)."""
 
 
 _OGG_LAST_PAGE = 255 * 120 * 48
@@ -216,6 +218,8 @@ class _Av(Decoder):
             float(stream.duration * stream.time_base) if stream.duration else float(self._container.duration or 0) / 1e6
         )
         self.frames = round(seconds * self.sample_rate)
+        # the length of the container is that of its longest track
+        self._declared = self.frames if stream.duration or len(self._container.streams) == 1 else 0
         self._blocks = self._decode(stream)
 
     def _decode(self, stream: Any) -> Iterator[Float32[np.ndarray, "S C"]]:
@@ -228,6 +232,10 @@ class _Av(Decoder):
             yield from (each.to_ndarray().T for each in resampler.resample(None) if each.samples)
         except (OSError, ValueError, av.FFmpegError):
             self.note = f"it is truncated: it is damaged after {self.came} samples"
+
+    def _ended(self) -> None:
+        if not self.note and self._declared - self.came > _PRIMING * self.sample_rate:  # FFmpeg ends without an error
+            self.note = f"it is truncated: its header declares {self._declared} samples, it holds {self.came}"
 
     def _next(self, count: int) -> Float32[np.ndarray, "S C"]:
         block = next(self._blocks, None)

@@ -77,7 +77,7 @@ class Decoder(ABC):
     def _next(self, count: int) -> Float32[np.ndarray, "S C"]:
         """Decode about ``count`` more samples; none at the end or where the file is damaged."""
 
-    def _ended(self) -> None:  # noqa: B027 - only libsndfile's files announce a length
+    def _ended(self) -> None:  # noqa: B027 - not all files announce a length
         """Compare the number of decoded samples with the declared one."""
 
     def skip(self, count: int) -> None:
