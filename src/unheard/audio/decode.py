@@ -40,7 +40,9 @@ _FLAC_PIECE = 1 << 12
 _SOFT_END = 0.05
 """Seconds that may be missing at the end of a file in one of these formats."""
 _PRIMING = 0.2
-"""Seconds by which the declared length of a container may exceed its sound: samples that prime the codec (our choice)."""
+"""Seconds by which the declared length of a container may exceed its sound, for samples that prime the codec (our
+choice).
+"""
 
 
 _OGG_LAST_PAGE = 255 * 120 * 48
