@@ -14,7 +14,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-import torch
 
 from unheard.cli import main
 from unheard.cli.shell import table
@@ -291,18 +290,6 @@ def test_interrupts_and_our_own_faults(monkeypatch: pytest.MonkeyPatch, capsys: 
     monkeypatch.setattr("unheard.data.check.check", raising(OSError(errno.EIO, "Input/output error", "disk")))
     assert main(["data", "check", "."]) == 2
     assert "disk: Input/output error" in capsys.readouterr().err
-    for error in (
-        MemoryError("Unable to allocate 9 GiB"),
-        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB"),
-        RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: 9 GiB"),
-    ):
-        monkeypatch.setattr("unheard.data.check.check", raising(error))
-        assert main(["data", "check", "."]) == 2
-        line = capsys.readouterr().err
-        assert "9 GiB" in line and "smaller batches" in line and line.count("\n") == 1
-    monkeypatch.setattr("unheard.data.check.check", raising(RuntimeError("a fault of ours")))
-    with pytest.raises(RuntimeError, match="a fault of ours"):
-        main(["data", "check", "."])
     monkeypatch.setattr("unheard.data.check.check", raising(ZeroDivisionError("a fault of ours")))
     with pytest.raises(ZeroDivisionError):
         main(["data", "check", "."])

@@ -1,4 +1,4 @@
-"""Optional packages that are missing, or present and broken, are named with the reason and the remedy."""
+"""Optional packages that are missing, or present and broken, and memory that is missing, are named with the remedy."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from unheard.audio.decode import open_sound
+from unheard.cli import main
 from unheard.datasets.notes import Player
 from unheard.errors import AudioError, UnheardError, require
 from unheard.training.journal import MetricsLogger
@@ -68,3 +70,32 @@ def test_a_run_without_tensorboard_has_its_metrics_only(tmp_path: Path, monkeypa
     with MetricsLogger(tmp_path, 0, 1) as rows:
         rows.write({"step": 1, "loss": 0.5})
     assert [entry.name for entry in tmp_path.iterdir()] == ["metrics.jsonl"]
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        MemoryError("Unable to allocate 9 GiB"),
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 9 GiB"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:127] DefaultCPUAllocator: can't allocate memory: 9 GiB"),
+    ],
+)
+def test_too_little_memory_is_one_line_that_proposes_smaller_batches(
+    error: Exception, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("unheard.data.check.check", fail)
+    assert main(["data", "check", "."]) == 2
+    line = capsys.readouterr().err
+    assert "9 GiB" in line and "smaller batches" in line and line.count("\n") == 1
+
+
+def test_another_fault_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("a fault of ours")
+
+    monkeypatch.setattr("unheard.data.check.check", fail)
+    with pytest.raises(RuntimeError, match="a fault of ours"):
+        main(["data", "check", "."])

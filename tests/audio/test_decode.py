@@ -8,7 +8,6 @@ import subprocess
 import sys
 import warnings
 from pathlib import Path
-from typing import Any
 
 import imageio_ffmpeg
 import numpy as np
@@ -175,53 +174,6 @@ def test_names_that_are_not_utf8(tmp_path: Path) -> None:
     assert len(read(tmp_path / name)[0]) == 2 * RATE
     assert shown(name) == r"name_\xff\x1b.wav" and utf8(name) == "name_\\xff\x1b.wav"
     assert shown("Grün 你好\u00a0x") == "Grün 你好\u00a0x"
-
-
-@pytest.mark.parametrize(
-    ("end", "options"),
-    [("m4a", ("-c:a", "aac")), ("webm", ("-c:a", "libopus", "-ar", "48000")), ("mp4", ("-c:a", "aac", "-ac", "2"))],
-)
-def test_other_formats_come_with_the_extra_av(end: str, options: tuple[str, ...], tmp_path: Path) -> None:
-    pytest.importorskip("av")
-    soundfile.write(tmp_path / "a.wav", SOUND, RATE)
-    file = ffmpeg(tmp_path / "a.wav", tmp_path / f"a.{end}", *options)
-    sound, noted = whole(file)
-    rate = info(file).sample_rate
-    assert (
-        not noted
-        and len(sound) / rate == pytest.approx(2, abs=0.15)
-        and info(file).seconds == pytest.approx(2, abs=0.15)
-    )
-    assert np.std(sound) == pytest.approx(np.std(SOUND), rel=0.4)  # FFmpeg makes two channels 3 dB quieter
-    part = read(file, start=0.5, seconds=1.0)[0]
-    assert np.array_equal(part, sound[rate // 2 : rate // 2 + rate])
-    (tmp_path / f"cut.{end}").write_bytes(file.read_bytes()[:200])
-    with pytest.raises(AudioError, match=f"cut.{end}"):
-        read(tmp_path / f"cut.{end}")
-
-
-def test_a_webm_that_is_cut_in_the_middle_has_a_note(tmp_path: Path) -> None:
-    av = pytest.importorskip("av")
-    _write_opus(av, tmp_path / "a.webm", 6.0)
-    assert not whole(tmp_path / "a.webm")[1]
-    content = (tmp_path / "a.webm").read_bytes()
-    (tmp_path / "cut.webm").write_bytes(content[: len(content) // 2])  # FFmpeg ends there without an error
-    sound, (note,) = whole(tmp_path / "cut.webm")
-    assert 2 < len(sound) / 48000 < 4 and "it is truncated: its header declares" in note
-
-
-def _write_opus(av: Any, path: Path, seconds: float) -> None:
-    """Write a tone with the encoder of PyAV."""
-    tone = (0.3 * np.sin(np.arange(round(48000 * seconds)) * 0.06)).astype(np.float32)
-    with av.open(str(path), "w", format="webm") as container:
-        stream = container.add_stream("libopus", rate=48000)
-        stream.layout = "mono"
-        frame = av.AudioFrame.from_ndarray(tone[None], format="fltp", layout="mono")
-        frame.sample_rate = 48000
-        kind, size = stream.codec_context.format or "fltp", stream.codec_context.frame_size or None
-        resampler = av.AudioResampler(format=kind, layout="mono", rate=48000, frame_size=size)
-        for part in [*resampler.resample(frame), *resampler.resample(None), None]:
-            container.mux(stream.encode(part))
 
 
 def test_without_the_extra_the_files_are_counted_and_the_extra_is_named(
