@@ -79,6 +79,7 @@ def main() -> None:
     parser.add_argument("--arms", default=",".join((RANDOM, *ARMS)))
     parser.add_argument("--seeds", default="0,1")
     parser.add_argument("--windows", type=int, default=350_000)
+    parser.add_argument("--reference", default=REFERENCE, choices=(RANDOM, *ARMS), help="arm of the differences")
     parser.add_argument("--set", action="append", default=[], metavar="SECTION.KEY=VALUE", help="for every arm")
     given = parser.parse_args()
     arms, seeds = given.arms.split(","), [int(seed) for seed in given.seeds.split(",")]
@@ -89,7 +90,7 @@ def main() -> None:
         for name in arms:
             model = trained(given.folder, name, seed, given.windows, given.set)
             score(model, tasks, given.folder / "choose" / "scores" / f"{name}-{seed}.npz")
-    text = table(given.folder / "choose" / "scores", tasks)
+    text = table(given.folder / "choose" / "scores", tasks, given.reference)
     (given.folder / "choose" / "table.md").write_text(text)
     print(text)
 
@@ -156,19 +157,19 @@ def predicted(
     return max(ridge(kernel, target, side), key=lambda each: metric(target[side[1]], each, labels.multilabel))
 
 
-def table(scores: Path, tasks: dict[str, Labels]) -> str:
-    """Return the table: a row for each arm; differences are to the arm with all teachers and reconstruction."""
+def table(scores: Path, tasks: dict[str, Labels], reference: str = REFERENCE) -> str:
+    """Return the table: a row for each arm, with its difference to the arm ``reference``."""
     stored: dict[str, dict[str, Predictions]] = {}
     for file in sorted(scores.glob("*.npz")):
         arm, _, seed = file.stem.rpartition("-")
         stored.setdefault(arm, {})[seed] = dict(np.load(file))
-    head = ["arm", "seeds", *CHOICES, "mean+std less mean", f"3 and 12, less {REFERENCE}"]
+    head = ["arm", "seeds", *CHOICES, "mean+std less mean", f"3 and 12, less {reference}"]
     lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
-    last, reference = list(CHOICES)[-1], stored.get(REFERENCE, {})
+    last, others = list(CHOICES)[-1], stored.get(reference, {})
     for arm in (each for each in (RANDOM, *ARMS) if each in stored):
         means = {choice: averaged(list(stored[arm].values()), choice, tasks) for choice in CHOICES}
-        common = [seed for seed in stored[arm] if seed in reference and arm != REFERENCE]
-        mine, theirs = ([runs[seed] for seed in common] for runs in (stored[arm], reference or stored[arm]))
+        common = [seed for seed in stored[arm] if seed in others and arm != reference]
+        mine, theirs = ([runs[seed] for seed in common] for runs in (stored[arm], others or stored[arm]))
         less = cell(averaged(mine, last, tasks) - averaged(theirs, last, tasks)) if common else ""
         cells = [f"{means[choice][-1]:.3f}" for choice in CHOICES]
         pooling = cell(means["12, mean+std"] - means["12, mean"])
