@@ -7,6 +7,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -28,6 +29,7 @@ from unheard.training.checkpoints import checkpoints
 from unheard.training.pretrain import pretrain
 from unheard.training.replay import replay
 from unheard.training.resume import resume
+from unheard.training.session import read_session, write_session
 from unheard.weights.checkpoint import load_model
 
 SIZES = (
@@ -52,6 +54,7 @@ SETTINGS = [
 LATENT = ["objectives.latents.weight=1", "objectives.prototypes.weight=1", "teacher.momentum_start=0.9"]
 PROGRAM = """
 import sys
+from dataclasses import replace
 from pathlib import Path
 sys.path.insert(0, str(Path(sys.argv.pop(1)).parent))
 import test_bad_batches
@@ -122,6 +125,18 @@ def test_a_bad_batch_ends_the_run_and_can_be_taken_again(
     upload_folder(run, address, [name for name in names if not name.startswith("corpus/")])  # as a mirrored run
     assert main(["debug", "replay", address, "--device", "cpu"]) == 0
     assert capsys.readouterr().out == out
+
+
+def test_a_step_of_a_run_with_its_corpus_on_a_gpu_is_taken_again_on_a_cpu(
+    sounds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    poison(monkeypatch)
+    run = tmp_path / "run"
+    with pytest.raises(DataError, match="became nan"):
+        pretrain(sounds, run, recipe(), device="cpu")
+    session = read_session(run)
+    write_session(run, replace(session, recipe=override(session.recipe, ["data.on_device=true"])))
+    assert replay(run, device="cpu").step == 5
 
 
 def test_a_step_taken_again_has_the_losses_it_had(
