@@ -123,9 +123,11 @@ def trained(folder: Path, name: str, seed: int, windows: int, settings: list[str
     recipe = recipe_of(folder, name, seed, windows, settings)
     if is_started(run):
         moved_corpus(run, folder / "spec", recipe, Origin())  # raises an error if the settings differ
-        resume(run, report=report)
+        done = resume(run, report=report)
     else:
-        pretrain(folder / "spec", run, recipe, overwrite=run.is_dir(), report=report)
+        done = pretrain(folder / "spec", run, recipe, overwrite=run.is_dir(), report=report)
+    if not done.finished:
+        raise SystemExit(f"{run} stopped at step {done.step} of {done.total} and has no scores; the same command continues it")
     model = unheard.load(str(run))
     assert isinstance(model, Model)
     return model

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import shutil
+import signal
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,6 +16,7 @@ from unheard.cli import main
 from unheard.data.label_table import read_labels
 from unheard.datasets.generate import make_sounds
 from unheard.errors import ConfigError
+from unheard.training.callbacks import Callbacks, Run
 from unheard.training.pretrain import pretrain
 
 SETTINGS = ("model.frames=32", "training.batch_size=4")
@@ -50,6 +54,25 @@ def test_arms_are_trained_once_and_tabled(
     monkeypatch.setattr("sys.argv", [*words, "--set", "model.frames=48", "--set", "training.batch_size=4"])
     with pytest.raises(ConfigError, match=r"model\.frames is 32, given 48"):
         choose.main()
+
+
+def test_an_interrupted_run_is_not_scored(tasks: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tasks.parent
+    assert main(["data", "pack", str(tasks), "-o", str(folder / "spec")]) == 0
+
+    signals = [signal.SIGINT]
+
+    def interrupted(*given: Any, report: Callbacks, **more: Any) -> Run:
+        once = replace(report, on_save=lambda run: signal.raise_signal(signals.pop()) if signals else None)
+        return pretrain(*given, report=once, **more)
+
+    monkeypatch.setattr(choose, "pretrain", interrupted)
+    words = ["choose", str(folder), "--seeds", "0", "--windows", "1280", "--arms", "reconstruction"]
+    words += ["--set", "training.checkpoint_every=2"]
+    monkeypatch.setattr("sys.argv", words + [word for each in SETTINGS for word in ("--set", each)])
+    with pytest.raises(SystemExit, match=r"stopped at step \d+ of 10 and has no scores"):
+        choose.main()
+    assert not (folder / "choose" / "scores").exists()
 
 
 def test_a_difference_is_paired_over_clips(tasks: Path, tmp_path: Path) -> None:
