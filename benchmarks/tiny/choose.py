@@ -127,7 +127,9 @@ def trained(folder: Path, name: str, seed: int, windows: int, settings: list[str
     else:
         done = pretrain(folder / "spec", run, recipe, overwrite=run.is_dir(), report=report)
     if not done.finished:
-        raise SystemExit(f"{run} stopped at step {done.step} of {done.total} and has no scores; the same command continues it")
+        raise SystemExit(
+            f"{run} stopped at step {done.step} of {done.total} and has no scores; the same command continues it"
+        )
     model = unheard.load(str(run))
     assert isinstance(model, Model)
     return model

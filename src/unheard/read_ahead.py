@@ -92,7 +92,7 @@ def core_count() -> int:
 
 
 def read_ahead(
-    sources: Iterable[Source], read: Callable[[Source], Iterable[Item]], readers: int
+    sources: Iterable[Source], read: Callable[[Source], Iterable[Item]], readers: int, waiting: int = WAITING
 ) -> Iterator[tuple[Source, Iterable[Item]]]:
     """Yield sources in order, each with the items that ``read`` gives for it; take the items before the next source.
 
@@ -104,6 +104,8 @@ def read_ahead(
     readers : int
         Number of threads. With 0, or a single source, the thread of the caller does everything: for one short sound,
         a new thread costs a fifth of the time of an embedding.
+    waiting : int
+        Largest number of items of one source that wait.
     """
     sources = iter(sources)
     first = list(islice(sources, 2 if readers else 0))
@@ -111,17 +113,17 @@ def read_ahead(
     if len(first) < 2:
         yield from ((source, read(source)) for source in sources)
         return
-    stop, waiting = threading.Event(), deque[tuple[Source, Background[Item]]]()
+    stop, ahead = threading.Event(), deque[tuple[Source, Background[Item]]]()
     pool = ThreadPoolExecutor(readers, thread_name_prefix="reader")
     try:
         for source in sources:
-            background = Background(read(source), stop)
+            background = Background(read(source), stop, waiting)
             pool.submit(background.run)
-            waiting.append((source, background))
-            if len(waiting) > readers:
-                yield waiting.popleft()
-        while waiting:
-            yield waiting.popleft()
+            ahead.append((source, background))
+            if len(ahead) > readers:
+                yield ahead.popleft()
+        while ahead:
+            yield ahead.popleft()
     finally:
         stop.set()
         pool.shutdown(cancel_futures=True)

@@ -1,6 +1,8 @@
 """Tables with one row a window or a segment of a recording."""
 
 import csv
+import time
+from pathlib import Path
 
 import numpy as np
 import pyarrow.parquet as pq
@@ -87,7 +89,7 @@ def test_a_job_that_stops_inside_a_recording_continues_there(model, folder, tmp_
                 raise KeyboardInterrupt
             yield segment
 
-    monkeypatch.setattr("unheard.embedding.bulk.cut_file", stop)
+    monkeypatch.setattr("unheard.embedding.segments.cut_file", stop)
     with pytest.raises(KeyboardInterrupt):
         embed_table(model, [folder], tmp_path / f"emb{end}", options)
     stopping.clear()
@@ -164,3 +166,40 @@ def test_windows_and_segments_from_the_command_line(folder, tmp_path, capsys):
 def test_windows_with_an_encoder_of_others(hf_model, folder, tmp_path):
     report = unheard.embed(f"hf:{hf_model('wav2vec2')}", folder / "a.wav", tmp_path / "emb.parquet", window=3.0)
     assert report.rows == 3 and [each[1:] for each in rows(tmp_path / "emb.parquet")[0]] == [(0, 3), (3, 6), (6, 7.5)]
+
+
+@pytest.mark.parametrize("kind", ["windows", "segments"])
+def test_files_are_read_at_the_same_time_and_the_table_does_not_depend_on_workers(model, tmp_path, monkeypatch, kind):
+    rng = np.random.default_rng(0)
+    for name in "abcdef":
+        soundfile.write(tmp_path / f"{name}.wav", rng.standard_normal(16000) * 0.1, 16000)
+    (tmp_path / "bad.wav").write_bytes(b"RIFF")
+    (tmp_path / "parts.csv").write_text("path,start,end\n" + "".join(f"{name}.wav,0.1,0.7\n" for name in "abcdef"))
+    name = {"windows": "cut_file", "segments": "load_segment"}[kind]
+    original, open_files, most = getattr(segments, name), [0], [0]
+
+    def slow(*given):
+        open_files[0] += 1
+        most[0] = max(most[0], open_files[0])
+        time.sleep(0.1)
+        open_files[0] -= 1
+        return original(*given)
+
+    def windows(*given):
+        yield from slow(*given)
+
+    place = "unheard.embedding.segments.cut_file" if kind == "windows" else "unheard.embedding.bulk.load_segment"
+    monkeypatch.setattr(place, windows if kind == "windows" else slow)
+    found = []
+    for workers in (0, 3):
+        monkeypatch.setattr(model, "workers", workers)
+        most[0], out = 0, tmp_path / f"{workers}.parquet"
+        if kind == "windows":
+            report = embed_table(model, [tmp_path], out, Options(frames=False, window=0.4))
+            assert [Path(path).name for path, _ in report.skipped] == ["bad.wav"]
+        else:
+            report = embed_segments_table(model, tmp_path / "parts.csv", out)
+        assert report.rows == (18 if kind == "windows" else 6) and most[0] == max(1, workers)
+        found.append(rows(out))
+    assert found[0][0] == found[1][0]
+    np.testing.assert_allclose(found[0][1], found[1][1], atol=1e-5)

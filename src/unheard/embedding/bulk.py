@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
+from typing import TypeVar
 
 from unheard.audio.standard_input import is_standard_input
 from unheard.embedding.embedding_model import EmbeddingModel
@@ -14,7 +14,7 @@ from unheard.embedding.job import Embedding, Options, Sound
 from unheard.embedding.segments import (
     Segment,
     SegmentRow,
-    cut_file,
+    cut_files,
     embed_segments,
     load_segment,
     read_segments,
@@ -24,6 +24,9 @@ from unheard.embedding.table_jobs.report import BulkReport, NothingReadError
 from unheard.embedding.tables import TableWriter, absolute
 from unheard.errors import AudioError, ConfigError, shown
 from unheard.progress import Track, silent
+from unheard.read_ahead import read_ahead
+
+Source = TypeVar("Source")
 
 
 def embed_table(
@@ -134,12 +137,16 @@ def embed_rows(
         stored = table.stored_segments()
         left = rows_left(todo, stored)
 
+        def load(row: SegmentRow) -> Iterator[Segment]:
+            yield load_segment(row, model.sample_rate)
+
         def loaded() -> Iterator[Segment]:
-            for row in track(left, len(left), "embedding"):
-                try:
-                    yield load_segment(replace(row, path=table.begin(row.path)), model.sample_rate)
-                except AudioError as error:
-                    skipped(row.path, error)
+            for begun, readers in _begun(model, table, track(left, len(left), "embedding"), lambda row: row.path):
+                for row, segments in read_ahead(begun, load, readers, waiting=1):
+                    try:
+                        yield from segments
+                    except AudioError as error:
+                        skipped(row.path, error)
 
         for segment, vector in embed_segments(model, loaded(), options, skipped):
             embedded += 1
@@ -167,18 +174,22 @@ def _embed_windows(
         open_file, after = table.last_row() or ("", -1.0)
         todo, earlier = _todo(files, table, model.sample_rate, skipped, open_file)
 
+        def stored(file: str) -> float:
+            return after if absolute(file) == open_file else -1.0
+
         def windows() -> Iterator[Segment]:
             nonlocal embedded
-            for file in track(todo, len(todo), "embedding"):
-                latest = after if absolute(file) == open_file else -1.0
-                try:
-                    for segment in cut_file(table.begin(file), model.sample_rate, window, hop, latest):
-                        latest = segment.end
-                        yield segment
-                    embedded += 1
-                except AudioError as error:
-                    kept = f"; its rows up to {latest:g} s are kept" if latest > 0 else ""
-                    skipped(file, AudioError(f"{error}{kept}"))
+            for begun, readers in _begun(model, table, track(todo, len(todo), "embedding"), str):
+                for file, segments in cut_files(begun, model.sample_rate, window, hop, stored, readers):
+                    latest = stored(file)
+                    try:
+                        for segment in segments:
+                            latest = segment.end
+                            yield segment
+                        embedded += 1
+                    except AudioError as error:
+                        kept = f"; its rows up to {latest:g} s are kept" if latest > 0 else ""
+                        skipped(file, AudioError(f"{error}{kept}"))
 
         for segment, vector in embed_segments(model, windows(), options, skipped):
             written += 1
@@ -192,12 +203,27 @@ def _embed_windows(
 def _embeddings(
     model: EmbeddingModel, table: TableWriter, files: Iterable[str], options: Options, skipped: _Skipped
 ) -> Iterator[tuple[Sound, Embedding]]:
-    """Embed files in order: first one at a time those on which the process may have died, then with files ahead."""
-    suspects, readers = table.suspects(), model.readers
-    for alone, group in groupby(files, lambda file: absolute(file) in suspects):
-        together = 1 if alone else readers + 2
-        begun = (table.begin(file, together) for file in group)
-        yield from model.embed_many(begun, options, skipped, readers=0 if alone else readers)
+    """Embed files in order."""
+    for begun, readers in _begun(model, table, files, str):
+        yield from model.embed_many(begun, options, skipped, readers=readers)
+
+
+def _begun(
+    model: EmbeddingModel, table: TableWriter, sources: Iterable[Source], path: Callable[[Source], str]
+) -> Iterator[tuple[Iterator[Source], int]]:
+    """Yield groups of sources with their number of readers: 0 for those on which the process may have died, so that
+    they are read one at a time. Each source is recorded in the table when it is taken.
+    """
+    suspects = table.suspects()
+
+    def begun(group: Iterable[Source], together: int) -> Iterator[Source]:
+        for source in group:
+            table.begin(path(source), together)
+            yield source
+
+    for alone, group in groupby(sources, lambda source: absolute(path(source)) in suspects):
+        readers = 0 if alone else model.readers
+        yield begun(group, 1 if alone else readers + 2), readers
 
 
 class _Skipped:

@@ -22,7 +22,7 @@ from unheard.data.tables import read_seconds, refuse_reversed
 from unheard.embedding.embedding_model import PENDING, EmbeddingModel
 from unheard.embedding.job import Options, Sound
 from unheard.errors import AudioError, ConfigError, DataError
-from unheard.read_ahead import in_background
+from unheard.read_ahead import WAITING, in_background, read_ahead
 
 SHORTEST = 0.01
 """Seconds: windows and hops are at least this long, and a shorter rest of a file is no window (our choice)."""
@@ -116,6 +116,28 @@ def cut_file(path: str, sample_rate: int, window: float, hop: float, after: floa
     total = begin + len(held)
     if index == 0 or total - max(first, covered) >= SHORTEST * sample_rate:
         yield from segment(first, total)
+
+
+def cut_files(
+    files: Iterable[str],
+    sample_rate: int,
+    window: float,
+    hop: float,
+    after: Callable[[str], float] = lambda file: -1.0,
+    readers: int = 0,
+) -> Iterator[tuple[str, Iterable[Segment]]]:
+    """Yield files in order, each with its windows as in `cut_file`; ``readers`` threads read files ahead.
+
+    The windows that wait last at most `GROUP_SECONDS`, or one window a reader. An error of a file is raised where its
+    windows are taken.
+    """
+    waiting = int(GROUP_SECONDS / (window * (readers + 1)))
+    return read_ahead(
+        files,
+        lambda file: cut_file(file, sample_rate, window, hop, after(file)),
+        readers,
+        max(1, min(WAITING, waiting)),
+    )
 
 
 def read_segments(table: str | Path) -> list[SegmentRow]:

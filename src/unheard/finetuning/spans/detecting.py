@@ -17,7 +17,7 @@ from jaxtyping import Float
 from unheard.audio.standard_input import is_standard_input
 from unheard.audio.waveform import info
 from unheard.datasets.selections import BACKGROUND
-from unheard.embedding.segments import GROUP_SECONDS, Segment, check_window, cut_file
+from unheard.embedding.segments import GROUP_SECONDS, Segment, check_window, cut_files
 from unheard.errors import AudioError, ConfigError
 from unheard.finetuning.ensemble import CHUNK
 from unheard.finetuning.spans.classifier import Waveform, WindowClassifier
@@ -141,7 +141,8 @@ def detect_recordings(
     track : Track
         Progress over all windows.
     """
-    items = in_background(_items(files, classifier.sample_rate, plan), reader_count())
+    readers = reader_count()
+    items = in_background(_items(files, classifier.sample_rate, plan, readers), readers)
     current: _Open | None = None
     for group in _groups(track(items, sum(_expected(file, plan) for file in files), "detecting")):
         found = iter(_scored(classifier, [item for item in group if isinstance(item, Segment)]))
@@ -190,11 +191,11 @@ class _Open:
         return Recording(self.path, self.seconds, tuple(spans), f"{self.error}{kept}")
 
 
-def _items(files: Iterable[str], sample_rate: int, plan: DetectionPlan) -> Iterator[Segment | _End]:
+def _items(files: Iterable[str], sample_rate: int, plan: DetectionPlan, readers: int) -> Iterator[Segment | _End]:
     """Yield the windows of all files, and the end of each."""
-    for file in files:
+    for file, segments in cut_files(files, sample_rate, plan.window, plan.hop, readers=readers):
         try:
-            yield from cut_file(file, sample_rate, plan.window, plan.hop)
+            yield from segments
             yield _End(file)
         except AudioError as error:
             yield _End(file, str(error).removeprefix(f"{file}: "))
