@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from typing import TypeVar
@@ -21,6 +22,7 @@ from unheard.embedding.segments import (
 )
 from unheard.embedding.table_jobs.inputs import checked_options, expand, rows_left, table_identity
 from unheard.embedding.table_jobs.report import BulkReport, NothingReadError
+from unheard.embedding.table_jobs.spool import FrameSpool
 from unheard.embedding.tables import TableWriter, absolute
 from unheard.errors import AudioError, ConfigError, shown
 from unheard.progress import Track, silent
@@ -84,12 +86,12 @@ def embed_files(
     skipped, embedded = _Skipped(options), 0
     with TableWriter(out, identity(model, options), model.row_size(options), resume, overwrite) as table:
         todo, earlier = _todo(files, table, model.sample_rate, skipped)
-        for file, embedding in _embeddings(model, table, track(todo, len(todo), "embedding"), options, skipped):
-            embedded += 1
+        for file, piece, last in _embeddings(model, table, track(todo, len(todo), "embedding"), options, skipped):
+            embedded += last
             if options.frames:
-                table.add(str(file), embedding.frames, seconds=embedding.seconds, time_ms=embedding.times_ms)
+                table.add(str(file), piece.frames, last, seconds=piece.seconds, time_ms=piece.times_ms)
             else:
-                table.add(str(file), embedding.scene, seconds=embedding.seconds)
+                table.add(str(file), piece.scene, seconds=piece.seconds)
         if not embedded and not table.done():
             skipped.refuse(f"{len(files)} files")
         rows = table.finish()
@@ -202,10 +204,21 @@ def _embed_windows(
 
 def _embeddings(
     model: EmbeddingModel, table: TableWriter, files: Iterable[str], options: Options, skipped: _Skipped
-) -> Iterator[tuple[Sound, Embedding]]:
-    """Embed files in order."""
-    for begun, readers in _begun(model, table, files, str):
-        yield from model.embed_many(begun, options, skipped, readers=readers)
+) -> Iterator[tuple[Sound, Embedding, bool]]:
+    """Embed files in order; yield each in one piece, or several if it has many frames, and whether it is the last."""
+    if options.pool == "none":  # the rows are the frames, so the scene, which would hold them too, is not needed
+        options = replace(options, pool="mean")
+    with FrameSpool(table) as spool:
+
+        def skip(sound: Sound, error: AudioError) -> None:
+            spool.discard(sound)
+            skipped(sound, error)
+
+        for begun, readers in _begun(model, table, files, str):
+            for sound, embedding in model.embed_many(begun, options, skip, readers, spool.add):
+                for piece, last in spool.pieces(sound, embedding):
+                    yield sound, piece, last
+                spool.discard(sound)
 
 
 def _begun(

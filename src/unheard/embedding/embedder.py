@@ -219,13 +219,13 @@ class Model(EmbeddingModel):
         layer_numbers(options.layer, self.depth)
 
     def windows(self, sound: Sound, job: EmbeddingAccumulator) -> Iterator[Window]:
-        """Yield the windows of a clip at every offset, in the order in which they are complete."""
+        """Yield the windows of a clip at every offset, in the order of their starts."""
         waves = (
             stream(sound, self.sample_rate) if isinstance(sound, str | Path) else [from_array(*sound, self.sample_rate)]
         )
         blocks = self.frontend.stream(job.count_samples(waves))
         for windows, _ in cut_at_offsets(blocks, self.grid.frames, self.offsets(job.options.hop)):
-            yield from windows
+            yield from sorted(windows, key=lambda window: window.start)
 
     @torch.inference_mode()
     def encode(self, pending: Pending, options: Options) -> None:

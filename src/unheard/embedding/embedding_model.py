@@ -10,7 +10,17 @@ from typing import Any, Literal, TypeAlias, overload
 
 import torch
 
-from unheard.embedding.job import Embedding, EmbeddingAccumulator, Layer, Options, Pool, Sound, checked_sound, finished
+from unheard.embedding.job import (
+    Embedding,
+    EmbeddingAccumulator,
+    Layer,
+    LiveFrames,
+    Options,
+    Pool,
+    Sound,
+    checked_sound,
+    finished,
+)
 from unheard.errors import AudioError, ConfigError, warn_audio
 from unheard.read_ahead import read_ahead, reader_count
 
@@ -19,6 +29,9 @@ PENDING = 4
 
 BATCHES = {"cpu": 16, "cuda": 256}
 """Windows encoded at once on a device; on a CPU, larger batches exceed the cache (our choice)."""
+
+SPOOL_VALUES = 4_000_000
+"""Values of the frames of one clip that stay in memory when there is a spool: 16 MB (our choice)."""
 
 Pending: TypeAlias = list[tuple[EmbeddingAccumulator, Any]]
 """Windows that wait for the encoder, each with the clip it belongs to."""
@@ -204,11 +217,14 @@ class EmbeddingModel(ABC):
         options: Options = Options(),
         skip: Callable[[Sound, AudioError], None] | None = None,
         readers: int | None = None,
+        spool: Callable[[Sound, LiveFrames], None] | None = None,
     ) -> Iterator[tuple[Sound, Embedding]]:
         """Embed clips in batches across them, with few windows in memory; yield each clip with its embedding, in order.
 
         With ``skip``, a clip that cannot be read is passed to it and left out; without it the error is raised.
-        ``readers`` threads read clips ahead; by default as many as `EmbeddingModel.readers`.
+        ``readers`` threads read clips ahead; by default as many as `EmbeddingModel.readers`. With ``spool``, the frames
+        of a clip with more than `SPOOL_VALUES` values are passed to it in order of time, before the embedding with the
+        last ones. Frames of one clip follow those of the clip before, and its embedding.
         """
         self.check_options(options)
         width = self.row_size(replace(options, frames=True))
@@ -221,8 +237,13 @@ class EmbeddingModel(ABC):
             try:
                 for window in windows:
                     pending.append((job, window))
-                    if len(pending) >= most:
-                        self.encode(pending, options)
+                    if len(pending) < most:
+                        continue
+                    self.encode(pending, options)
+                    if spool is not None and job.kept > SPOOL_VALUES:
+                        yield from finished(jobs[:-1], skip)
+                        jobs = [job]
+                        spool(job.sound, job.take_complete())
             except AudioError as error:
                 if skip is None:
                     raise

@@ -233,10 +233,19 @@ class EmbeddingAccumulator:
         self.pooling.add(frames, weights)
 
     def keep(self, frames: Float32[np.ndarray, "t D"], times_ms: Float[np.ndarray, " t"]) -> None:
-        """Keep the frames of one window, if the options ask for them."""
+        """Keep the frames of one window, if the options ask for them. Windows come in the order of their starts."""
         if self.options.frames:
             self.frames.append(frames)
             self.times.append(times_ms)
+
+    @property
+    def kept(self) -> int:
+        """Return the number of values of the kept frames."""
+        return sum(frames.size for frames in self.frames)
+
+    def take_complete(self) -> LiveFrames:
+        """Remove the kept frames that come before those of every later window, and return them in order of time."""
+        return self.take(next((float(times[0]) for times in reversed(self.times) if len(times)), 0.0))
 
     def take(self, until: float = math.inf) -> LiveFrames:
         """Remove the kept frames with centres before ``until`` milliseconds, and return them in order of time."""

@@ -11,7 +11,6 @@ part of a file (``path, start, end, embedding``). During the job, a folder ``.TA
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import shutil
 import time
@@ -24,10 +23,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from unheard.addresses import address_of, named
-from unheard.audio.waveform import stream
 from unheard.embedding.identity import refuse_differences
 from unheard.embedding.table_files import FORMATS, read_blocks, read_columns, read_identity, read_paths, write_table
-from unheard.errors import ConfigError, DataError, UnheardError, utf8
+from unheard.embedding.table_jobs.crashes import decodes
+from unheard.errors import ConfigError, DataError, utf8
 from unheard.files import FILES, atomic_write, differing_files, file_checksum, read_json, remove_unfinished, write_json
 from unheard.outputs import locked_file
 
@@ -74,6 +73,8 @@ class TableWriter:
         self.parts = parts_folder(out)
         self._rows: list[dict[str, Any]] = []
         self._values, self._flushed = 0, time.monotonic()
+        self._waiting: dict[str, str] = {}
+        self._open = False
         self._in_work: list[str] = []
         self._manifest: dict[str, Any] = {**self.identity, FILES: {}, "deaths": {}, "replaces": overwrite}
         self._lock = locked_file(out)
@@ -108,6 +109,8 @@ class TableWriter:
         try:
             if self.parts.exists():
                 with clear_errors(self.out):
+                    if self._open:  # rows of a file without its last ones
+                        self._rows, self._waiting = [], {}
                     self._flush()
                     if self._manifest[FILES]:
                         write_json(self.parts / "manifest.json", self._manifest)  # an interrupt may have prevented it
@@ -138,8 +141,8 @@ class TableWriter:
         reason = "the process died while it read this file; try it alone, or convert it to wav or flac"
         dead = [path for path, deaths in self._manifest["deaths"].items() if deaths > 1]
         left = [path for path in self._manifest["deaths"] if path not in dead]
-        if left and not _decodes(left, sample_rate):
-            dead += [path for path in left if not _decodes([path], sample_rate)]
+        if left and not decodes(left, sample_rate):
+            dead += [path for path in left if not decodes([path], sample_rate)]
         return dict.fromkeys(dead, reason)
 
     def suspects(self) -> set[str]:
@@ -166,13 +169,21 @@ class TableWriter:
         columns = (read_columns(file, ("path", "start", "end")) for file in self._stored)
         return {(absolute(path), start, end) for rows in columns for path, start, end in zip(*rows, strict=True)}
 
-    def add(self, path: str, embedding: np.ndarray, **columns: float | np.ndarray) -> None:
-        """Append rows of a file: one vector (D,), or several (T, D), with a value or T values for other columns."""
-        rows = embedding.reshape(-1, self.size)
-        self._rows.append({"path": utf8(named(path)), "embedding": rows, "columns": columns})
-        self._values += embedding.size
-        if self._values >= PART_VALUES or time.monotonic() - self._flushed >= PART_SECONDS:
-            with clear_errors(self.out):
+    def add(self, path: str, embedding: np.ndarray, complete: bool = True, **columns: float | np.ndarray) -> None:
+        """Append rows of a file: one vector (D,), or several (T, D), with a value or T values for other columns.
+
+        Without ``complete``, more rows of the file follow. They become valid together with the last ones.
+        """
+        with clear_errors(self.out):
+            if not complete and not self._open:
+                self._flush()  # the rows of other files
+            self._open = not complete
+            rows = embedding.reshape(-1, self.size)
+            self._rows.append({"path": utf8(named(path)), "embedding": rows, "columns": columns})
+            self._values += embedding.size
+            if self._values >= PART_VALUES:
+                self._write_part()
+            if complete and (self._waiting or time.monotonic() - self._flushed >= PART_SECONDS):
                 self._flush()
 
     def finish(self) -> int:
@@ -229,17 +240,23 @@ class TableWriter:
             yield from read_blocks(file)
 
     def _flush(self) -> None:
-        """Write the rows in memory as one part, then its checksum, which makes it valid.
+        """Write the rows in memory as one part, then the checksums of all new parts, which makes them valid.
 
-        An interrupt may come at any time, and `__exit__` then flushes again. So the rows leave memory together with the
-        entry of their part, before the manifest is written.
+        An interrupt may come at any time, and `__exit__` then flushes again. So the parts enter the manifest of this
+        object at once, before it is written.
         """
+        self._flushed = time.monotonic()
+        if self._rows:
+            self._write_part()
+        if self._waiting:
+            self._manifest[FILES], self._waiting = {**self._manifest[FILES], **self._waiting}, {}
+            write_json(self.parts / "manifest.json", self._manifest)
+
+    def _write_part(self) -> None:
+        """Write the rows in memory as one part that is not valid yet."""
         import pyarrow as pa
         import pyarrow.parquet as pq
 
-        self._flushed = time.monotonic()
-        if not self._rows:
-            return
         counts = [len(row["embedding"]) for row in self._rows]
         columns: dict[str, Any] = {
             "path": [row["path"] for row, n in zip(self._rows, counts, strict=True) for _ in range(n)],
@@ -247,14 +264,13 @@ class TableWriter:
         for name in self._rows[0]["columns"]:
             values = [np.broadcast_to(row["columns"][name], n) for row, n in zip(self._rows, counts, strict=True)]
             columns[name] = np.concatenate(values)
-        flat = np.concatenate([row["embedding"] for row in self._rows]).astype(np.float32).ravel()
+        flat = np.concatenate([row["embedding"] for row in self._rows]).astype(np.float32, copy=False).ravel()
         columns["embedding"] = pa.FixedSizeListArray.from_arrays(pa.array(flat), self.size)
-        target = self.parts / f"part-{len(self._manifest[FILES]):06d}.parquet"
+        target = self.parts / f"part-{len(self._manifest[FILES]) + len(self._waiting):06d}.parquet"
         with atomic_write(target) as unfinished:
             pq.write_table(pa.table(columns), unfinished, write_page_checksum=True)
         checksum = file_checksum(target)
-        self._rows, self._values, self._manifest[FILES][target.name] = [], 0, checksum
-        write_json(self.parts / "manifest.json", self._manifest)
+        self._rows, self._values, self._waiting = [], 0, {**self._waiting, target.name: checksum}
 
 
 def parts_folder(out: Path) -> Path:
@@ -281,20 +297,3 @@ def clear_errors(out: Path) -> Iterator[None]:
         raise DataError(
             f"could not write {out}: {error.strerror or error}; free some space, then continue with --resume"
         ) from error
-
-
-def _decodes(paths: list[str], sample_rate: int) -> bool:
-    """Return whether another process can read files to their ends without dying."""
-    process = multiprocessing.get_context("spawn").Process(target=_decode, args=(paths, sample_rate))
-    process.start()
-    process.join()
-    return (process.exitcode or 0) >= 0  # negative: a signal ended it
-
-
-def _decode(paths: list[str], sample_rate: int) -> None:
-    for path in paths:
-        try:
-            for _ in stream(path, sample_rate):
-                pass
-        except UnheardError:
-            pass  # an error is not a crash: embedding reports the file

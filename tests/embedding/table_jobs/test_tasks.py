@@ -121,7 +121,7 @@ def test_a_kill_between_the_join_and_the_end_doubles_no_row(model, sounds, one, 
 
 def test_files_that_were_read_first_come_at_their_place(model, sounds, one, tmp_path, monkeypatch):
     """Files on which a worker was lost are read first; the joined table has the order of the sounds."""
-    monkeypatch.setattr(tables, "_decodes", lambda paths, rate: True)  # in another process, which takes long to start
+    monkeypatch.setattr(tables, "decodes", lambda paths, rate: True)  # in another process, which takes long to start
     out, files = tmp_path / "many.parquet", [str(sounds / f"{index}.wav") for index in range(7)]
     api.embed(model, files, tmp_path / "one.parquet")
     api.embed(model, files, out, task="1/2")
