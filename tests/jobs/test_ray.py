@@ -29,7 +29,7 @@ from unheard.jobs.engines import Spread, open_workers
 from unheard.jobs.supervise import run
 
 pytest.importorskip("ray")
-pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("default")]
+pytestmark = pytest.mark.filterwarnings("default")
 
 
 def test_a_lost_actor_loses_nothing_and_doubles_nothing(tmp_path):
