@@ -171,7 +171,7 @@ def test_what_cannot_be_joined_is_refused_in_one_line(shards: Path, tmp_path: Pa
         ([loose, loose / "held.csv"], r"8\.wav is in .*loose and again in .*held\.csv; give"),
         (
             [tars[0], tmp_path / "packed"],
-            r"packed is a packed corpus, which cannot be joined with other sources; give",
+            r"packed is a packed corpus, which cannot be read together with other sources; join",
         ),
         ([tars[0], shards / "train-*.tar"], r"train-\*\.tar: no such file or folder; give folders of audio, archives"),
         ([tars[0], tmp_path / "none"], r"none: holds no sound files that can be read; leave it out"),

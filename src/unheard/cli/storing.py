@@ -162,6 +162,26 @@ def _packed(packed: Store, out: Path, packing: PackConfig, json: bool, strict: b
     return status(len(packed.skipped), strict)
 
 
+@verb("unheard data join corpora/speech corpora/music -o corpora/both", data)
+def join(*parts: Path, out: GrowingOut, json: Json = False) -> int:
+    """Make one packed corpus of several, in seconds: shards are linked, not copied, and the parts may be deleted.
+
+    Parameters
+    ----------
+    parts
+        Packed corpora with the same front end and type, in the order of their clips.
+    """
+    from unheard.data.packing.joining import join_packed
+
+    joined = join_packed(parts, out, bar)
+    lines = [
+        f"{len(joined)} clips, {joined.seconds_total / 3600:.2f} hours of {len(parts)} corpora; joined in {named(out)}"
+    ]
+    values = {"out": named(out), "clips": len(joined), "hours": joined.seconds_total / 3600, "parts": len(parts)}
+    emit(lines, values, json)
+    return DONE
+
+
 @verb("unheard data targets corpora/mine --teacher models/clap -o targets/clap", data)
 def targets(
     *sources: Path,

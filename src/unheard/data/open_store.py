@@ -77,8 +77,8 @@ def open_corpus_store(
     packed = [each for each in sources if is_file(each / HEADER)]
     if packed and len(sources) > 1:
         raise DataError(
-            f"{shown(packed[0])} is a packed corpus, which cannot be joined with other sources; give it alone, or give"
-            " the sounds that it was packed from"
+            f"{shown(packed[0])} is a packed corpus, which cannot be read together with other sources; join packed"
+            " corpora first with: unheard data join A B -o BOTH"
         )
     if packed:
         store = open_store(packed[0])
