@@ -110,6 +110,9 @@ def test_embed_does_not_change_a_loaded_model(tmp_path: Path) -> None:
     model = unheard.load("random-tiny", device="cpu")
     model.set_speed(workers=1, batch_size=3)
     unheard.embed(model, tmp_path / "a.wav", tmp_path / "x.npz", workers=0, batch_size=5)
+    unheard.embed(model, tmp_path / "a.wav", tmp_path / "z.npz", workers="auto", batch_size="auto")
     assert (model.workers, model.batch_size) == (1, 3)
+    with pytest.raises(ConfigError, match="batch_size must be at least 1; got 0"):
+        unheard.embed(model, tmp_path / "a.wav", tmp_path / "y.npz", batch_size=0)
     with pytest.raises(ConfigError, match="the model is loaded in float32"):
         unheard.embed(model, tmp_path / "a.wav", tmp_path / "y.npz", precision="bf16")

@@ -45,8 +45,8 @@ def embed(
     segments: str | Path | None = None,
     on_error: Literal["skip", "raise"] = "skip",
     precision: Precision = "float32",
-    workers: int | None = None,
-    batch_size: int | None = None,
+    workers: int | Literal["auto"] = "auto",
+    batch_size: int | Literal["auto"] = "auto",
     engine: Engine = "local",
     processes: int | None = None,
     task: str | None = None,
@@ -104,8 +104,8 @@ def plan_embed(
     segments: str | Path | None = None,
     on_error: Literal["skip", "raise"] = "skip",
     precision: Precision = "float32",
-    workers: int | None = None,
-    batch_size: int | None = None,
+    workers: int | Literal["auto"] = "auto",
+    batch_size: int | Literal["auto"] = "auto",
     engine: Engine = "local",
     processes: int | None = None,
     task: str | None = None,
@@ -130,11 +130,17 @@ def plan_embed(
 
 
 def _opened(
-    model: EmbeddingModel | str | Path, device: str, precision: Precision, workers: int | None, batch_size: int | None
+    model: EmbeddingModel | str | Path,
+    device: str,
+    precision: Precision,
+    workers: int | Literal["auto"],
+    batch_size: int | Literal["auto"],
 ) -> EmbeddingModel:
     """Return a loaded model with a speed of its own; the model of the caller keeps its speed."""
     opened = copy(loaded(model, device, precision))
-    opened.set_speed(opened.workers if workers is None else workers, batch_size or opened.batch_size)
+    opened.set_speed(
+        opened.workers if workers == "auto" else workers, opened.batch_size if batch_size == "auto" else batch_size
+    )
     return opened
 
 

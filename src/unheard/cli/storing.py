@@ -67,7 +67,7 @@ class PackOptions:
     rate
         Sample rate of waveforms in Hz. Default: that of the front end.
     workers
-        Number of threads of each process. Default: one per core of the process.
+        Number of threads of each process; auto: one per core of the process.
     shard_mb
         Size of a shard in MB. A process packs whole shards, so a small corpus needs smaller ones for several processes.
     """
@@ -75,7 +75,7 @@ class PackOptions:
     store: Literal["spec", "wav"] | None = None
     dtype: Literal["float16", "uint8"] = "float16"
     rate: int | None = None
-    workers: int | None = None
+    workers: int | Literal["auto"] = "auto"
     shard_mb: int = 256
 
 
@@ -108,11 +108,12 @@ def pack(
     from unheard.jobs.running import TaskReport
 
     packing, spread = _packing(front_end.recipe, options), Spread(**vars(job.spread))
-    packed = PackJob(open_corpus(sources, bar), packing, out, options.workers, options.shard_mb * 2**20)
+    threads = None if options.workers == "auto" else options.workers
+    packed = PackJob(open_corpus(sources, bar), packing, out, threads, options.shard_mb * 2**20)
     if job.plan:
         return planned(estimate_pack(packed, spread), json)
     if spread == Spread():
-        stored: Store | TaskReport = transform(packed.corpus, packing, out, options.workers, bar, packed.shard_bytes)
+        stored: Store | TaskReport = transform(packed.corpus, packing, out, threads, bar, packed.shard_bytes)
     else:
         stored = pack_in_tasks(packed, spread, bar)
     if isinstance(stored, TaskReport):
@@ -131,8 +132,9 @@ def _packing(recipe: str, options: PackOptions) -> PackConfig:
         raise ConfigError(
             f"--rate is the sample rate of waveforms in Hz, such as 48000, and needs --store wav; got {options.rate}"
         )
-    if options.shard_mb < 1:
-        raise ConfigError(f"--shard-mb must be at least 1; got {options.shard_mb}")
+    for name, value in (("--shard-mb", options.shard_mb), ("--workers", options.workers)):
+        if isinstance(value, int) and value < 1:
+            raise ConfigError(f"{name} must be at least 1; got {value}")
     return PackConfig(chosen.frontend, "int16" if waves else options.dtype, options.rate)
 
 

@@ -205,3 +205,12 @@ def test_a_killed_driver_loses_no_shard(sounds: Path, tmp_path: Path) -> None:
     pack_in_tasks(job_of(sounds, out), Spread(processes=2))
     assert all(file.stat().st_mtime_ns == time for file, time in written.items())
     same(one(sounds, tmp_path / "one"), out)
+
+
+@pytest.mark.parametrize("words", [("--workers", "0"), ("--shard-mb", "0")])
+def test_numbers_that_are_too_small_are_refused(
+    sounds: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], words: tuple[str, str]
+) -> None:
+    assert main(["data", "pack", str(sounds), "-o", str(tmp_path / "packed"), *words]) == 2
+    assert f"{words[0]} must be at least 1; got 0" in capsys.readouterr().err
+    assert main(["data", "pack", str(sounds), "-o", str(tmp_path / "packed"), "--workers", "auto"]) == 0

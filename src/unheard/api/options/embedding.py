@@ -35,9 +35,9 @@ class EmbedOptions:
         Precision of the matrix products of the encoder. bf16 is faster on processors that have it, and
         slower on others: see unheard doctor.
     workers
-        Threads that read sounds ahead. Default: one per core, at most 16.
+        Threads that read sounds ahead; auto: one per core, at most 16.
     batch_size
-        Windows that are encoded at once. Default: 16 on a CPU, 256 on a GPU.
+        Windows that are encoded at once; auto: 16 on a CPU, 256 on a GPU.
     """
 
     frames: bool = False
@@ -48,5 +48,5 @@ class EmbedOptions:
     segments: Path | None = None
     on_error: Literal["skip", "raise"] = "skip"
     precision: Literal["float32", "bf16"] = "float32"
-    workers: int | None = None
-    batch_size: int | None = None
+    workers: int | Literal["auto"] = "auto"
+    batch_size: int | Literal["auto"] = "auto"
