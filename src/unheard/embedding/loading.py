@@ -33,10 +33,11 @@ def load(name: str | Path = DEFAULT, device: str = "auto", precision: Precision 
     Parameters
     ----------
     name : path or str
-        A run folder, a model folder, or a built-in name. ``unheard-tiny``, the default, is the trained model of the
-        package. ``random-tiny`` ... ``random-large`` are randomly initialised encoders: compare every result with this
-        baseline. Also ``hf:DIR``, the folder of a Hugging Face audio encoder, and ``hear:MODULE`` or
-        ``hear:MODULE:WEIGHTS``, a module with the HEAR API; these embed and do nothing else.
+        A run folder, a checkpoint in one (``RUN/checkpoints/step-00001000``), a model folder, or a built-in name.
+        ``unheard-tiny``, the default, is the trained model of the package. ``random-tiny`` ... ``random-large`` are
+        randomly initialised encoders: compare every result with this baseline. Also ``hf:DIR``, the folder of a Hugging
+        Face audio encoder, and ``hear:MODULE`` or ``hear:MODULE:WEIGHTS``, a module with the HEAR API; these embed and
+        do nothing else.
     device : str
         Device of the encoder; auto is the fastest one of this machine.
     precision : {"float32", "bf16"}

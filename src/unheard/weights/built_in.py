@@ -20,6 +20,7 @@ from unheard.remote.reading import copied_folder, local_folder
 from unheard.weights.checkpoint import Provenance, SavedModel, load_model
 from unheard.weights.export.hf_folder import is_hf, open_hf
 from unheard.weights.names import HEAR, HF, model_address, refuse_names_of_others
+from unheard.weights.step import is_step
 
 DEFAULT = "unheard-tiny"
 """The trained model of the package, which is used where no model is given."""
@@ -96,7 +97,7 @@ def is_model_name(name: str) -> bool:
     """Return whether a text names a model: a built-in name, one of another library, or a folder that holds a model."""
     if name in BUILT_IN or (name.startswith((HF, HEAR)) and not model_address(name)):
         return True
-    return any(is_file(place / "config.json") for place in (Path(name), Path(name, "model")))
+    return is_step(Path(name)) or any(is_file(place / "config.json") for place in (Path(name), Path(name, "model")))
 
 
 def origin_of(name: str | Path) -> str:

@@ -34,6 +34,7 @@ from unheard.version import __version__
 from unheard.weights.card import model_card
 from unheard.weights.comparison import compare_shapes, refuse_not_finite
 from unheard.weights.plausible import printable, refuse_implausible
+from unheard.weights.step import is_step, read_step
 from unheard.weights.tensors import read_tensors, write_tensors
 
 FORMAT = 1
@@ -131,18 +132,22 @@ def save_model(
 
 @torch.inference_mode(mode=False)
 def load_model(path: Path) -> SavedModel:
-    """Read a model folder, or the latest model of a run folder.
+    """Read a model folder, the latest model of a run folder, or a checkpoint that the run has kept.
 
     Raises
     ------
     CheckpointError
         When there is no model, it was written by a newer version, or its weights do not fit its configuration.
     """
-    inner = recover_interrupted(path / "model")
-    folder = inner if (inner / "config.json").is_file() else recover_interrupted(path)
-    config = _read_config(folder)
+    if is_step(path):
+        folder, (config, stored) = path, read_step(path)
+    else:
+        inner = recover_interrupted(path / "model")
+        folder = inner if (inner / "config.json").is_file() else recover_interrupted(path)
+        config = _read_config(folder)
+        stored = read_tensors(folder / WEIGHTS, config.get(FILES))
     try:
-        values, tensors = current_names(config["recipe"], read_tensors(folder / WEIGHTS, config.get(FILES)))
+        values, tensors = current_names(config["recipe"], stored)
         recipe = read_recipe(values)
         statistics = from_json(Statistics, config["statistics"])
         provenance = from_json(Provenance, config["provenance"])

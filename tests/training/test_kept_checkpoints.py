@@ -1,0 +1,74 @@
+"""A checkpoint that a run has kept is a model: it is loaded, embeds, and starts other runs."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+import torch
+
+import unheard
+from unheard.cli import main
+from unheard.embedding.embedder import Model
+from unheard.errors import CheckpointError
+from unheard.weights.checkpoint import load_model
+
+SETTINGS = (
+    "model.size=tiny", "model.frames=32", "training.batch_size=2", "training.checkpoint_every=2",
+    "training.keep_checkpoints=3", "objectives.latents.weight=1", "training.learning_rate=0.01", "training.warmup=0",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run of four steps with a teacher, which a model folder does not have, and its sounds."""
+    place = tmp_path_factory.mktemp("kept")
+    (place / "sounds").mkdir()
+    for index in range(4):
+        noise = np.random.default_rng(index).standard_normal(16000) * 0.1
+        soundfile.write(place / "sounds" / f"{index}.wav", noise, 16000)
+    settings = [word for each in SETTINGS for word in ("--set", each)]
+    words = [str(place / "sounds"), "-o", str(place / "run"), "--steps", "4", "--device", "cpu"]
+    assert main(["pretrain", *words, *settings]) == 0
+    return place / "run"
+
+
+def test_the_last_checkpoint_is_the_model_of_the_run_and_earlier_ones_are_others(run: Path) -> None:
+    latest = load_model(run)
+    last, first = (load_model(run / "checkpoints" / f"step-{step:08d}") for step in (4, 2))
+    weights = [each.learner.export_state_dict() for each in (latest, last, first)]
+    assert weights[0].keys() == weights[1].keys() == weights[2].keys()
+    assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
+    assert not all(torch.equal(weights[0][name], weights[2][name]) for name in weights[0])
+    assert latest.provenance == last.provenance and first.statistics == last.statistics
+    assert first.provenance.trained["steps"] == "2 of 4" and first.provenance.trained["crops"] == 4
+
+
+def test_a_checkpoint_embeds_and_starts_a_run(run: Path, tmp_path: Path) -> None:
+    step, sounds = run / "checkpoints" / "step-00000002", run.parent / "sounds"
+    assert main(["embed", str(step), str(sounds), "-o", str(tmp_path / "emb.npz"), "--device", "cpu"]) == 0
+    model = unheard.load(str(step), device="cpu")
+    assert isinstance(model, Model)
+    stored = np.load(tmp_path / "emb.npz")["embedding"]
+    np.testing.assert_allclose(stored[0], model.embed(sounds / "0.wav").scene, atol=1e-5)
+    words = ["--init", str(step), "-o", str(tmp_path / "run"), "--steps", "1", "--device", "cpu"]
+    assert main(["pretrain", str(sounds), *words]) == 0
+
+
+def test_a_damaged_or_incomplete_checkpoint_is_named(run: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(run, tmp_path / "copy")
+    step = copy / "checkpoints" / "step-00000002"
+    weights = bytearray((step / "learner.safetensors").read_bytes())
+    weights[-1] ^= 1
+    (step / "learner.safetensors").write_bytes(weights)
+    with pytest.raises(CheckpointError, match=r"step-00000002/learner.safetensors differs from its checksum"):
+        load_model(step)
+    (step / "learner.safetensors").unlink()
+    with pytest.raises(CheckpointError, match=r"the run is split over several processes.*load .*copy/model"):
+        load_model(step)
+    shutil.rmtree(copy / "model")
+    with pytest.raises(CheckpointError, match=r"has no model without .*copy/model, which describes it"):
+        load_model(copy / "checkpoints" / "step-00000004")
