@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 from pydantic import Field
 from torch import Tensor
 
-from unheard.audio.framing import FrameSpec, Frontend
+from unheard.audio.frames import FrameSpec
+from unheard.audio.framing import Frontend
 from unheard.audio.frontend import Statistics
 from unheard.audio.limits import check_frontend
 

@@ -16,8 +16,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
-from itertools import chain
 
 import numpy as np
 import torch
@@ -25,44 +23,10 @@ from jaxtyping import Float, Float32, Float64, Int, Shaped
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from unheard.audio.workspace import BLOCK_FRAMES, FrontendWorkspace
-from unheard.errors import AudioError
+from unheard.audio.frames import BLOCK_FRAMES, FrameSpec, FrontendWorkspace, require_samples
 
 INT16_SCALE = 2.0**15
 """int16 samples are divided by this, as libsndfile does."""
-
-
-@dataclass(frozen=True)
-class FrameSpec:
-    """Position and size of frames."""
-
-    sample_rate: int
-    """Hz."""
-    hop_size: int
-    """Samples from one frame to the next."""
-    frame_size: int
-    """Samples of one frame."""
-    n_fft: int
-    """Length of the Fourier transform; frames are padded with zeros to it."""
-    pad: int = 0
-    """Samples reflected at both ends."""
-    emphasis: float = 0.0
-    """Pre-emphasis of the waveform; with pre-emphasis, a waveform gives one sample less."""
-
-    @property
-    def lookahead(self) -> int:
-        """Return the number of samples that the emphasis looks ahead."""
-        return int(self.emphasis != 0)
-
-    @property
-    def min_samples(self) -> int:
-        """Return the length to which shorter waveforms are padded with zeros."""
-        return self.lookahead + (self.pad + 1 if self.pad else self.frame_size)
-
-    @property
-    def row(self) -> int:
-        """Return the samples of one frame, rounded up to whole hops."""
-        return -(-self.frame_size // self.hop_size) * self.hop_size
 
 
 class Frontend(nn.Module, ABC):
@@ -111,8 +75,7 @@ class Frontend(nn.Module, ABC):
 
     def num_frames(self, num_samples: int) -> int:
         """Return the number of frames of ``num_samples`` samples."""
-        window = 0 if self.framing.pad else self.framing.frame_size
-        return 1 + max(0, num_samples - self.framing.lookahead - window) // self.hop_size
+        return self.framing.count(num_samples)
 
     def num_samples(self, frames: int) -> int:
         """Return the smallest number of samples that fills ``frames`` frames without zero padding."""
@@ -139,7 +102,7 @@ class Frontend(nn.Module, ABC):
         AudioError
             When there are no samples.
         """
-        frames, wav = self.num_frames(_require_samples(wav.shape[-1])), wav.float()
+        frames, wav = self.num_frames(require_samples(wav.shape[-1])), wav.float()
         with torch.autocast(wav.device.type, enabled=False):
             wav = F.pad(wav, (0, max(0, self.framing.min_samples - wav.shape[-1])))
             return self._spectrogram(self._power(self.cut(wav)[:, :frames]), jitter_noise)
@@ -195,12 +158,12 @@ class Frontend(nn.Module, ABC):
         end = begin + (frames - 1) * self.hop_size + framing.frame_size
         out = np.zeros(size, np.float32)
         if begin >= 0 and end <= length:
-            out[: end - begin] = self._emphasised(_samples(clip, begin, end + framing.lookahead))
+            out[: end - begin] = framing.emphasised(_samples(clip, begin, end + framing.lookahead))
             return out
         index = np.abs(np.arange(begin, end))
         index = length - 1 - np.abs(length - 1 - index)
         low, high = int(index.min()), int(index.max()) + 1
-        out[: end - begin] = self._emphasised(_samples(clip, low, high + framing.lookahead))[index - low]
+        out[: end - begin] = framing.emphasised(_samples(clip, low, high + framing.lookahead))[index - low]
         return out
 
     def spectrogram_cpu(self, wav: Float32[np.ndarray, " S"]) -> Float32[np.ndarray, "T F"]:
@@ -211,40 +174,14 @@ class Frontend(nn.Module, ABC):
         AudioError
             When there are no samples.
         """
-        frames = self.num_frames(_require_samples(len(wav)))
-        wav = np.require(wav, np.float32, ["C", "W"])
-        if len(wav) < self.framing.min_samples:
-            wav = np.pad(wav, (0, self.framing.min_samples - len(wav)))
-        wav = self._emphasised(wav)
-        if self.framing.pad:
-            wav = np.concatenate([self._left(wav), wav, self._right(wav)])
-        return self._transform(wav, frames)
+        frames = self.num_frames(require_samples(len(wav)))
+        padded = self.framing.padded(np.require(wav, np.float32, ["C", "W"]))
+        return self._transform(padded, frames)
 
     def stream(self, blocks: Iterable[Float32[np.ndarray, " s"]]) -> Iterator[Float32[np.ndarray, "t F"]]:
         """Yield the `spectrogram_cpu` of the concatenated blocks in pieces, in constant memory."""
-        framing, rest = self.framing, (np.asarray(block, np.float32) for block in blocks)
-        begin, enough = np.empty(0, np.float32), 2 * framing.frame_size + framing.lookahead
-        for block in rest:
-            begin = np.concatenate([begin, block])
-            if len(begin) >= enough:
-                break
-        if len(begin) < enough:
-            yield self.spectrogram_cpu(begin)
-            return
-        held = self._emphasised(begin)
-        held, last = np.concatenate([self._left(held), held]), begin[len(begin) - framing.lookahead :]
-        total, given = len(begin), 0
-        for block in chain([begin[:0]], rest):
-            joined, total = np.concatenate([last, block]), total + len(block)
-            held, last = np.concatenate([held, self._emphasised(joined)]), joined[len(joined) - framing.lookahead :]
-            ready = (
-                len(held) - 2 * framing.frame_size
-            ) // self.hop_size + 1  # the samples held back are enough for the reflection at the end
-            if ready > 0:
-                yield self._transform(held, ready)
-                held, given = held[ready * self.hop_size :].copy(), given + ready
-        if (left := self.num_frames(total) - given) > 0:
-            yield self._transform(np.concatenate([held, self._right(held)]), left)
+        for padded, frames in self.framing.padded_pieces(blocks):
+            yield self._transform(padded, frames)
 
     def _power(self, frames: Float[Tensor, "*n W"]) -> Float[Tensor, "*n K"]:
         """Return power spectra of frames."""
@@ -256,15 +193,6 @@ class Frontend(nn.Module, ABC):
     ) -> Float[Tensor, "B F T"]:
         mel = self.mel if jitter_noise is None or self.jitter is None else self.jitter(jitter_noise)
         return self.compress(mel @ power.transpose(1, 2))
-
-    def _emphasised(self, wav: Float32[np.ndarray, " S"]) -> Float32[np.ndarray, " s"]:
-        return wav[1:] - np.float32(self.framing.emphasis) * wav[:-1] if self.framing.lookahead else wav
-
-    def _left(self, wav: Float32[np.ndarray, " S"]) -> Float32[np.ndarray, " p"]:
-        return wav[self.framing.pad : 0 : -1] if self.framing.pad else wav[:0]
-
-    def _right(self, wav: Float32[np.ndarray, " S"]) -> Float32[np.ndarray, " p"]:
-        return wav[-2 : -self.framing.pad - 2 : -1] if self.framing.pad else wav[:0]
 
     @torch.no_grad()
     def _transform(self, padded: Float32[np.ndarray, " S"], frames: int) -> Float32[np.ndarray, "T F"]:
@@ -291,9 +219,3 @@ def _samples(clip: Shaped[np.ndarray, " S"], first: int, end: int) -> Float32[np
     if clip.dtype == np.int16:
         taken *= np.float32(1 / INT16_SCALE)
     return np.pad(taken, (0, end - first - len(taken))) if len(taken) < end - first else taken
-
-
-def _require_samples(num_samples: int) -> int:
-    if num_samples < 1:
-        raise AudioError("a waveform without samples has no spectrogram; leave it out")
-    return num_samples

@@ -17,7 +17,8 @@ from jaxtyping import Bool, Float, Float32, Float64
 from numpy.typing import NDArray
 from torch import Tensor
 
-from unheard.audio.framing import FrameSpec, Frontend
+from unheard.audio.frames import FrameSpec
+from unheard.audio.framing import Frontend
 from unheard.audio.limits import check_frontend
 from unheard.devices import to_device
 from unheard.errors import ConfigError

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Annotated, Any, TypeAlias
 
+import torch
 from pydantic import Discriminator, Tag
 
 from unheard.audio.decibels import DbMinMax, DbMinMaxConfig
@@ -42,3 +44,9 @@ FRONTENDS: dict[str, tuple[Callable[..., AnyFrontendConfig], Callable[..., Front
 def build_frontend(config: AnyFrontendConfig) -> Frontend:
     """Build the front end of a configuration."""
     return FRONTENDS[config.kind][1](config)
+
+
+@lru_cache(maxsize=4)
+def frontend_on(config: AnyFrontendConfig, device: torch.device) -> Frontend:
+    """Return the front end of a configuration on a device; a later call returns the same one."""
+    return build_frontend(config).to(device)

@@ -17,7 +17,8 @@ from jaxtyping import Float, Float64
 from pydantic import Field
 from torch import Tensor
 
-from unheard.audio.framing import FrameSpec, Frontend
+from unheard.audio.frames import FrameSpec
+from unheard.audio.framing import Frontend
 from unheard.audio.frontend import FLOAT32_EPS
 from unheard.audio.limits import check_frontend
 from unheard.errors import ConfigError

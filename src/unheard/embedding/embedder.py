@@ -9,7 +9,7 @@ The result of a clip does not depend on the other clips.
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Literal, overload
 
@@ -19,14 +19,15 @@ from jaxtyping import Float32, Float64
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from unheard.audio.framing import Frontend
 from unheard.audio.frontend import Statistics
-from unheard.audio.frontend_kinds import build_frontend
+from unheard.audio.frontend_kinds import build_frontend, frontend_on
 from unheard.audio.waveform import from_array, stream
 from unheard.embedding.classify import by_name, classify_many
 from unheard.embedding.embedding_model import EmbeddingModel, Pending
 from unheard.embedding.job import Embedding, EmbeddingAccumulator, Layer, LiveFrames, Options, Sound
 from unheard.embedding.streaming import stream_frames
-from unheard.embedding.windows import Window, column_frames, cut_at_offsets, shifts
+from unheard.embedding.windows import Window, column_frames, cut_at_offsets, shifts, spectrograms
 from unheard.errors import ConfigError
 from unheard.model.encoder import Encoder, layer_numbers
 from unheard.model.patches import Grid
@@ -87,6 +88,11 @@ class Model(EmbeddingModel):
     def device(self) -> torch.device:
         """Return the device of the encoder; moving the encoder moves the computation."""
         return self.encoder.positions.device
+
+    @property
+    def gpu_frontend(self) -> Frontend | None:
+        """Return the front end on the GPU of the encoder; None on other devices, where readers transform samples."""
+        return frontend_on(self.config.frontend, self.device) if self.device.type == "cuda" else None
 
     @property
     def grid(self) -> Grid:
@@ -223,9 +229,16 @@ class Model(EmbeddingModel):
         waves = (
             stream(sound, self.sample_rate) if isinstance(sound, str | Path) else [from_array(*sound, self.sample_rate)]
         )
-        blocks = self.frontend.stream(job.count_samples(waves))
-        for windows, _ in cut_at_offsets(blocks, self.grid.frames, self.offsets(job.options.hop)):
+        for windows, _ in self.cut(job.count_samples(waves), self.offsets(job.options.hop)):
             yield from sorted(windows, key=lambda window: window.start)
+
+    def cut(
+        self, waves: Iterable[Float32[np.ndarray, " s"]], offsets: Sequence[int]
+    ) -> Iterator[tuple[list[Window], int]]:
+        """Yield windows of a signal as `cut_at_offsets`, of samples if the front end is on a GPU."""
+        on_gpu, framing = self.gpu_frontend is not None, self.frontend.framing
+        blocks = framing.hops(waves) if on_gpu else self.frontend.stream(waves)
+        return cut_at_offsets(blocks, self.grid.frames, offsets, framing.overlap if on_gpu else 0)
 
     @torch.inference_mode()
     def encode(self, pending: Pending, options: Options) -> None:
@@ -261,10 +274,7 @@ class Model(EmbeddingModel):
         self, windows: list[Window], columns: int, options: Options = Options()
     ) -> Float32[np.ndarray, "B t D"]:
         """Return frame embeddings of windows that fill ``columns`` patches in time."""
-        spec = np.zeros((len(windows), self.grid.frames, self.grid.n_mels), dtype=np.float32)
-        for row, window in zip(spec, windows, strict=True):
-            row[: window.frames] = self.statistics.normalise_frames(window.spec)
-        patches = self.grid.patchify(torch.from_numpy(spec).to(self.device).transpose(1, 2))
+        patches = self.grid.patchify(spectrograms(windows, self.grid, self.statistics, self.device, self.gpu_frontend))
         whole = self.pad_window or columns == self.grid.time
         keep = None if whole else self.grid.crop_time(columns, self.device).expand(len(windows), -1)
         if options.cls:

@@ -20,7 +20,6 @@ from numpy.typing import ArrayLike
 
 from unheard.audio.waveform import checked_rate, from_array
 from unheard.embedding.job import EmbeddingAccumulator, LiveFrames, Options
-from unheard.embedding.windows import cut_at_offsets
 
 if TYPE_CHECKING:
     from unheard.embedding.embedder import Model
@@ -35,9 +34,8 @@ def stream_frames(
     pieces = resampled_chunks(chunks, sample_rate, model.sample_rate)
     if (first := next(pieces, None)) is None:
         return
-    blocks = model.frontend.stream(chain([first], pieces))
     job = EmbeddingAccumulator((np.zeros(1), sample_rate), options, model.sample_rate, model.row_size(options))
-    for windows, final in cut_at_offsets(blocks, model.grid.frames, offsets):
+    for windows, final in model.cut(chain([first], pieces), offsets):
         model.encode([(job, window) for window in windows], options)
         frames, times = job.take(1000 * model.frontend.frame_centre(final))
         if len(frames):

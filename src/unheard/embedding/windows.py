@@ -1,4 +1,4 @@
-"""Cut a spectrogram of any length, or one that grows, into windows of the trained duration."""
+"""Cut a spectrogram of any length, or one that grows, into windows of the trained duration, and batch them."""
 
 from __future__ import annotations
 
@@ -6,31 +6,40 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from jaxtyping import Float32
+from torch import Tensor
 
+from unheard.audio.framing import Frontend
+from unheard.audio.frontend import Statistics
+from unheard.devices import to_device
 from unheard.errors import ConfigError
 from unheard.model.patches import Grid
 
 
 @dataclass
 class Window:
-    """A piece of a spectrogram, at most one trained window long.
+    """A piece of a clip, at most one trained window long.
 
     Parameters
     ----------
     spec : ndarray
-        Log-mel, time-major (frames, F), not normalised.
+        Log-mel, time-major (frames, F), not normalised; or samples that a GPU transforms, one row a hop, see
+        `FrameSpec.hops`.
     start : int
         First frame of the piece in its clip.
+    overlap : int
+        Number of rows after those of the frames.
     """
 
     spec: Float32[np.ndarray, "T F"]
     start: int
+    overlap: int = 0
 
     @property
     def frames(self) -> int:
         """Return the number of real frames in the window."""
-        return len(self.spec)
+        return len(self.spec) - self.overlap
 
 
 def cut(blocks: Iterable[Float32[np.ndarray, "_ F"]], width: int, offset: int = 0) -> Iterator[Window]:
@@ -47,14 +56,16 @@ def cut(blocks: Iterable[Float32[np.ndarray, "_ F"]], width: int, offset: int = 
 class WindowCutter:
     """Cuts a spectrogram that comes in blocks into windows of ``width`` frames, from frame ``offset``.
 
+    With ``overlap``, a window has that many rows of the next one as well.
+
     Attributes
     ----------
     start : int
         First frame of the next window.
     """
 
-    def __init__(self, width: int, offset: int = 0) -> None:
-        self.width, self.start = width, offset
+    def __init__(self, width: int, offset: int = 0, overlap: int = 0) -> None:
+        self.width, self.start, self.overlap = width, offset, overlap
         self._held: list[np.ndarray] = []
         self._count, self._skip = 0, offset
 
@@ -64,33 +75,58 @@ class WindowCutter:
         self._skip -= len(block) - len(rest)
         self._held.append(rest)
         self._count += len(rest)
-        while self._count >= self.width:
+        while self._count >= self.width + self.overlap:
             spec = np.concatenate(self._held)
-            yield Window(spec[: self.width], self.start)
+            yield Window(spec[: self.width + self.overlap], self.start, self.overlap)
             self._held, self._count = [spec[self.width :]], self._count - self.width
             self.start += self.width
 
     def rest(self) -> Iterator[Window]:
         """Yield the last window, which is shorter, if there are frames left."""
-        if self._count:
-            yield Window(np.concatenate(self._held), self.start)
+        if self._count > self.overlap:
+            yield Window(np.concatenate(self._held), self.start, self.overlap)
             self.start += self.width
 
 
 def cut_at_offsets(
-    blocks: Iterable[Float32[np.ndarray, "_ F"]], width: int, offsets: Sequence[int]
+    blocks: Iterable[Float32[np.ndarray, "_ F"]], width: int, offsets: Sequence[int], overlap: int = 0
 ) -> Iterator[tuple[list[Window], int]]:
     """Yield windows at several offsets as soon as they are complete, and the first frame that later windows hold.
 
     Frames before that one are final: no later window has any of them.
     """
-    cutters = [WindowCutter(width, offset) for offset in offsets]
+    cutters = [WindowCutter(width, offset, overlap) for offset in offsets]
     for block in blocks:
         found = [window for cutter in cutters for window in cutter.push(block)]
         if found:
             yield found, min(cutter.start for cutter in cutters)
     if found := [window for cutter in cutters for window in cutter.rest()]:
         yield found, max(cutter.start for cutter in cutters)
+
+
+def spectrograms(
+    windows: Sequence[Window], grid: Grid, statistics: Statistics, device: torch.device, gpu_frontend: Frontend | None
+) -> Float32[Tensor, "B F T"]:
+    """Return normalised spectrograms of windows on a device, 0 after the end of a clip.
+
+    Parameters
+    ----------
+    gpu_frontend : Frontend, optional
+        The front end on that device, for windows of samples.
+    """
+    counts = [window.frames for window in windows]
+    if gpu_frontend is None:
+        spec = np.zeros((len(windows), grid.frames, grid.n_mels), dtype=np.float32)
+        for row, window in zip(spec, windows, strict=True):
+            row[: window.frames] = statistics.normalise_frames(window.spec)
+        return torch.from_numpy(spec).to(device).transpose(1, 2)
+    firsts = np.cumsum([0, *(len(window.spec) for window in windows[:-1])])
+    real = np.arange(grid.frames) < np.array(counts)[:, None]
+    rows = np.where(real, firsts[:, None] + np.arange(grid.frames), 0)
+    samples = to_device(np.concatenate([window.spec for window in windows]).ravel(), device)
+    found = gpu_frontend.spectrograms_from_segments(samples, to_device(rows, device))
+    mask = to_device(real, device)
+    return torch.where(mask[:, None], statistics.normalise(found, mask), 0.0)
 
 
 def column_frames(grid: Grid, frames: int) -> Float32[np.ndarray, " t"]:
