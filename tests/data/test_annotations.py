@@ -6,20 +6,28 @@ import csv
 from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
+from hypothesis import given
+from hypothesis import strategies as st
 from torch import Tensor
 
 from unheard.audio.frontend import MSM_MAE_16K
-from unheard.data.annotations import CaptionTable, LabelTable
+from unheard.data.annotations import CaptionTable, Categories, LabelTable
 from unheard.data.corpus import open_corpus
 from unheard.data.mapping import open_store
 from unheard.data.pack import pack
 from unheard.data.pack_clip import PackConfig
+from unheard.data.shard_layout import Texts
 from unheard.datasets.generate import make_sounds
 from unheard.errors import DataError
 from unheard.objectives.base import Batch
 from unheard.progress import Track
+
+
+def categories(texts: list[str]) -> Categories:
+    return Texts.of(texts).categories()
 
 
 def a_batch(clips: list[int]) -> Batch:
@@ -40,7 +48,7 @@ def lengths(texts: Sequence[str], track: Track) -> Tensor:
 
 
 def test_several_labels_and_none() -> None:
-    table = LabelTable(["dog|cat", "", "cat", "dog | bird"])
+    table = LabelTable(categories(["dog|cat", "", "cat", "dog | bird"]))
     batch = table(a_batch([3, 1, 0]))
     assert table.classes == ("bird", "cat", "dog") and table.num_labelled == 3
     assert batch.labels.tolist() == [[1, 0, 1], [0, 0, 0], [0, 1, 1]]
@@ -48,14 +56,14 @@ def test_several_labels_and_none() -> None:
 
 
 def test_classes_of_another_corpus_are_kept_in_their_order() -> None:
-    batch = LabelTable(["dog", "cat"], ["cat", "cow", "dog"])(a_batch([0, 1]))
+    batch = LabelTable(categories(["dog", "cat"]), ["cat", "cow", "dog"])(a_batch([0, 1]))
     assert batch.labels.tolist() == [[0, 0, 1], [1, 0, 0]]
     with pytest.raises(DataError, match="fish"):
-        LabelTable(["dog", "fish"], ["cat", "dog"])
+        LabelTable(categories(["dog", "fish"]), ["cat", "dog"])
 
 
 def test_equal_captions_have_one_number() -> None:
-    table = CaptionTable(["a dog", "", "a violin", "a dog"], lengths)
+    table = CaptionTable(categories(["a dog", "", "a violin", "a dog"]), lengths)
     batch = table(a_batch([0, 1, 2, 3]))
     assert batch.captions.tolist() == [0, -1, 1, 0] and table.num_labelled == 3
     assert batch.text.tolist() == [[5, 1], [0, 0], [8, 1], [5, 1]]
@@ -63,9 +71,9 @@ def test_equal_captions_have_one_number() -> None:
 
 def test_a_corpus_without_them_is_refused() -> None:
     with pytest.raises(DataError, match="label"):
-        LabelTable(["", ""])
+        LabelTable(categories(["", ""]))
     with pytest.raises(DataError, match="caption"):
-        CaptionTable([""], lengths)
+        CaptionTable(categories([""]), lengths)
 
 
 @pytest.mark.parametrize("dtype", ["float16", "int16"])
@@ -81,7 +89,9 @@ def test_they_travel_with_a_packed_corpus(tmp_path: Path, dtype: str) -> None:
     corpus = open_corpus(tmp_path / "table.csv")
     pack(corpus, PackConfig(MSM_MAE_16K, dtype), tmp_path / "packed")  # type: ignore[arg-type]
     store = open_store(tmp_path / "packed")
-    assert store.labels == ["", "l1", "l0", "l1"] and store.captions[2] == "sound 2, so to say"
+    assert store.index.label is not None and store.index.caption is not None
+    assert store.index.label.tolist() == ["", "l1", "l0", "l1"]
+    assert store.index.caption[2] == "sound 2, so to say"
 
 
 def test_another_label_or_domain_is_another_corpus(tmp_path: Path) -> None:
@@ -110,3 +120,14 @@ def test_a_corpus_with_another_domain_is_not_taken_for_the_packed_one(tmp_path: 
     table.write_text(f"path,domain\n{name},speech\n")
     with pytest.raises(DataError, match="another packed corpus"):
         pack(open_corpus(table), PackConfig(MSM_MAE_16K), tmp_path / "packed")
+
+
+@given(st.lists(st.text(max_size=3), max_size=300), st.sampled_from([1, 7, 100_000]))
+def test_categories_of_a_column_are_those_of_numpy(texts: list[str], at_once: int) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("unheard.data.shard_layout.AT_ONCE", at_once)
+        found, numbers = Texts.of(texts).categories()
+    assert [found[number] for number in numbers] == texts and found == sorted(set(texts))
+    if texts:
+        wanted = np.unique(np.asarray(texts, object), return_inverse=True)[1]
+        np.testing.assert_array_equal(numbers, wanted)

@@ -32,6 +32,8 @@ before = private()
 store = open_store(sys.argv[1])
 sampler = CropSampler(store.frames, 208, 0)
 ids, starts = sampler.draw(*sampler.positions(10**6, 512))
+domains, numbers = store.categories("domain")
+assert (domains, numbers.dtype.itemsize, len(numbers)) == (["speech"], 4, len(store))
 print(private() - before, len(store), len(set(ids.tolist())), store.names[len(store) - 1])
 """
 
@@ -77,7 +79,7 @@ def test_mapped_columns_are_those_that_were_written(large: Path) -> None:
         "audio/00000001.flac",
         f"audio/{CLIPS // 2:08d}.flac",
     ]
-    assert store.domains[-1] == "speech" and store.seconds_total == pytest.approx(store.frames.sum() / 100)
+    assert store.index.domain[CLIPS - 1] == "speech" and store.seconds_total == pytest.approx(store.frames.sum() / 100)
 
 
 def test_files_that_cannot_be_mapped_are_refused(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from unheard.data.annotations import LabelTable
 from unheard.data.class_sets import AnnotatedClasses
 from unheard.data.corpus import open_corpus
 from unheard.data.label_table import read_labels
+from unheard.data.shard_layout import Texts
 from unheard.data.tables import read_csv
 from unheard.errors import DataError
 
@@ -70,8 +71,8 @@ def test_a_name_in_two_unicode_forms_is_refused(column: str, folder: Path) -> No
     with pytest.raises(DataError, match=f"{column} 'caf.*' is written in two Unicode forms"):
         read_labels(table(folder, *rows, header=header))
     with pytest.raises(DataError, match="written in two Unicode forms"):
-        LabelTable(names)
-    assert LabelTable(names[1:]).classes == ("cafe\u0301", "x")
+        LabelTable(Texts.of(names).categories())
+    assert LabelTable(Texts.of(names[1:]).categories()).classes == ("cafe\u0301", "x")
 
 
 @pytest.mark.parametrize("name", ["Split", "START", "Label"])

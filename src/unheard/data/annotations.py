@@ -6,9 +6,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from typing import TypeAlias
 
+import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int32
 from torch import Tensor
 
 from unheard.data.class_sets import ClassSets
@@ -20,14 +22,17 @@ from unheard.progress import Track, silent
 
 SHOWN = 5  # names listed in an error
 
+Categories: TypeAlias = tuple[list[str], Int32[np.ndarray, " n"]]
+"""The different texts of a column, sorted, and the number of each clip's text; see `Texts.categories`."""
+
 
 class LabelTable:
     """Adds ``labels`` and ``has_labels`` to a batch.
 
     Parameters
     ----------
-    labels : sequence of str
-        Labels of each clip, joined by ``|``; empty where there are none.
+    labels : tuple of list of str and Int[ndarray, "n"]
+        The different texts of labels, joined by ``|``, and the number of each clip's text; see `Texts.categories`.
     classes : sequence of str, optional
         The classes. Default: all labels that occur, sorted.
 
@@ -38,9 +43,10 @@ class LabelTable:
         forms.
     """
 
-    def __init__(self, labels: Sequence[str], classes: Sequence[str] = ()) -> None:
-        names_of_clips = [[name.strip() for name in text.split("|") if name.strip()] for text in labels]
-        present = sorted({name for names in names_of_clips for name in names})
+    def __init__(self, labels: Categories, classes: Sequence[str] = ()) -> None:
+        texts, numbers = labels
+        names_of_texts = [[name.strip() for name in text.split("|") if name.strip()] for text in texts]
+        present = sorted({name for names in names_of_texts for name in names})
         if not present:
             raise DataError(
                 "no clip of this corpus has a label; give a CSV with the columns path and label, or a corpus packed"
@@ -53,10 +59,11 @@ class LabelTable:
                 f"the corpus has labels outside the {len(self.classes)} classes: {', '.join(unknown[:SHOWN])}"
             )
         number = {name: i for i, name in enumerate(self.classes)}
-        self._target = ClassSets.from_lists(
-            [tuple(sorted({number[name] for name in names})) for names in names_of_clips], len(self.classes)
+        sets = ClassSets.from_lists(
+            [tuple(sorted({number[name] for name in names})) for names in names_of_texts], len(self.classes)
         )
-        self._known = torch.tensor([bool(names) for names in names_of_clips])
+        self._target = sets.take(numbers)
+        self._known = torch.tensor([bool(names) for names in names_of_texts])[torch.from_numpy(numbers)]
 
     @property
     def num_labelled(self) -> int:
@@ -76,8 +83,8 @@ class CaptionTable:
 
     Parameters
     ----------
-    captions : sequence of str
-        Caption of each clip; empty where there is none.
+    captions : tuple of list of str and Int[ndarray, "n"]
+        The different captions, and the number of each clip's; "" is none. See `Texts.categories`.
     encode : callable
         Function from sentences to vectors, (n, W).
 
@@ -89,19 +96,20 @@ class CaptionTable:
 
     def __init__(
         self,
-        captions: Sequence[str],
+        captions: Categories,
         encode: Callable[[Sequence[str], Track], Float[Tensor, "n W"]],
         track: Track = silent,
     ) -> None:
-        texts = sorted({text for text in captions if text})
+        found, numbers = captions
+        texts = [text for text in found if text]
         if not texts:
             raise DataError(
                 "no clip of this corpus has a caption; give a CSV with the columns path and caption, or a corpus packed"
                 " from one"
             )
-        number = {text: i for i, text in enumerate(texts)}
         self.texts = tuple(texts)
-        self._numbers = torch.tensor([number.get(text, -1) for text in captions])
+        places = np.cumsum([bool(text) for text in found]) - 1
+        self._numbers = torch.from_numpy(np.where([bool(text) for text in found], places, -1)[numbers])
         self._vectors = encode(texts, track).float().cpu()
 
     @property

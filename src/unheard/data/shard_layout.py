@@ -23,7 +23,7 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float64, Int16, Int64, UInt8
+from jaxtyping import Float, Float64, Int16, Int32, Int64, UInt8
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -36,6 +36,9 @@ from unheard.data.corpus import Skipped
 
 FORMAT = 2
 """Version of the layout above; another one is refused."""
+
+AT_ONCE = 100_000
+"""Texts of a column that are read at once (our choice)."""
 
 HEADER, INDEX = "dataset.json", "index.npz"
 
@@ -66,6 +69,23 @@ class Texts:
         """Return the texts."""
         flat, ends = self.utf8.tobytes(), self.ends.tolist()
         return [flat[a:b].decode("utf-8", "surrogateescape") for a, b in zip([0, *ends[:-1]], ends, strict=True)]
+
+    def categories(self) -> tuple[list[str], Int32[np.ndarray, " n"]]:
+        """Return the different texts, sorted, and the number of each entry's text among them.
+
+        The texts of the column are never in memory at once.
+        """
+        known: dict[bytes, int] = {}
+        numbers = np.empty(len(self), np.int32)
+        for first in range(0, len(self), AT_ONCE):
+            ends = self.ends[first : first + AT_ONCE].tolist()
+            begin = int(self.ends[first - 1]) if first else 0
+            flat = self.utf8[begin : ends[-1]].tobytes()
+            for entry, (a, b) in enumerate(zip([begin, *ends[:-1]], ends, strict=True), start=first):
+                numbers[entry] = known.setdefault(flat[a - begin : b - begin], len(known))
+        texts = [text.decode("utf-8", "surrogateescape") for text in known]
+        order = sorted(range(len(texts)), key=texts.__getitem__)
+        return [texts[number] for number in order], np.argsort(order).astype(np.int32)[numbers]
 
     def __len__(self) -> int:
         return len(self.ends)

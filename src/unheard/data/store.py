@@ -11,10 +11,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float32, Int16, Int64
+from jaxtyping import Float, Float32, Int16, Int32, Int64
 from torch import Tensor
 
 from unheard.audio.framing import INT16_SCALE, Frontend
@@ -56,20 +57,13 @@ class Store(ABC):
     def __len__(self) -> int:
         return len(self.frames)
 
-    @property
-    def domains(self) -> list[str]:
-        """Return the domain of each clip; the list is made at each call."""
-        return self.index.domain.tolist()
+    def categories(self, column: Literal["domain", "label", "caption"]) -> tuple[list[str], Int32[np.ndarray, " n"]]:
+        """Return the different texts of a column, sorted, and the number of each clip's text; see `Texts.categories`.
 
-    @property
-    def labels(self) -> list[str]:
-        """Return the labels of each clip, joined by ``|``; the list is made at each call."""
-        return [""] * len(self) if self.index.label is None else self.index.label.tolist()
-
-    @property
-    def captions(self) -> list[str]:
-        """Return the caption of each clip; the list is made at each call."""
-        return [""] * len(self) if self.index.caption is None else self.index.caption.tolist()
+        Labels are joined by ``|``. A corpus without the column has the text "" for each clip.
+        """
+        texts = getattr(self.index, column)
+        return ([""], np.zeros(len(self), np.int32)) if texts is None else texts.categories()
 
     @property
     def seconds_total(self) -> float:

@@ -98,7 +98,8 @@ def open_sounds(
         store = pack_once(_corpus(labels, track), packing, cache, track)
     if not isinstance(store, WaveStore):
         raise DataError(f"{store.folder or cache.folder} contains no waveforms; delete it and run again")
-    rows = np.array([int(row) for row in store.labels], np.int64)
+    texts, numbers = store.categories("label")  # the rows of the table, see _corpus
+    rows = np.array([int(row) for row in texts], np.int64)[numbers]
     return PackedLabelledClips(
         store, rows, labels.target.take(rows), None if labels.known is None else labels.known.take(rows)
     )

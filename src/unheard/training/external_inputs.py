@@ -102,14 +102,14 @@ class ExternalInputs:
             corpus.
         """
         if self._supervised:
-            table = LabelTable(store.labels, self._classes)
+            table = LabelTable(store.categories("label"), self._classes)
             self.recipe = self._with_classes(table.classes)
             self.lines.append(
                 f"labels     {len(table.classes)} classes; {table.num_labelled} of {len(store)} clips have labels"
             )
             self.added.append(table)
         if self.text is not None:
-            captions = CaptionTable(store.captions, self.text.to(device), track)
+            captions = CaptionTable(store.categories("caption"), self.text.to(device), track)
             self.lines.append(
                 f"captions   {captions.num_labelled} of {len(store)} clips, {len(captions.texts)} different ones"
             )

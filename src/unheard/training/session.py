@@ -79,7 +79,7 @@ def same_sources(first: Sources, second: Sources) -> bool:
 
 def sampler_of(store: Store, recipe: Recipe) -> CropSampler:
     """Return the sampler of training windows of a recipe."""
-    domains = store.domains if recipe.data.balance == "domain" else None
+    domains = store.categories("domain")[1] if recipe.data.balance == "domain" else None
     data, window = recipe.data, recipe.model.frames
     sampler = CropSampler(
         store.frames,
