@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from benchmarks.tiny import choose
+from benchmarks.tiny import choose, curve
 
 from unheard.cli import main
 from unheard.data.label_table import read_labels
@@ -91,3 +91,23 @@ def test_a_difference_is_paired_over_clips(tasks: Path, tmp_path: Path) -> None:
     np.savez(tmp_path / "scores" / f"{choose.REFERENCE}-1.npz", **worse)  # the other arms lack this seed
     lines = choose.table(tmp_path / "scores", {"noises": labels}).splitlines()
     assert {line.split("|")[1].strip(): line.split("|")[-2].strip() for line in lines[2:]} == last
+
+
+def test_the_kept_checkpoints_of_a_run_are_scored_and_drawn(
+    tasks: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tasks.parent
+    words = ["pretrain", str(tasks), "-o", str(folder / "run"), "--steps", "4", "--device", "cpu"]
+    for each in (*SETTINGS, "model.size=tiny", "training.checkpoint_every=2", "training.keep_checkpoints=2"):
+        words += ["--set", each]
+    assert main(words) == 0
+    monkeypatch.setattr("sys.argv", ["curve", str(folder), str(folder / "run")])
+    curve.main()
+    table = (folder / "learning-curve" / "table.md").read_text()
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in table.splitlines()[2:]]
+    assert [row[:2] for row in rows] == [["random", "0"], ["step-00000002", "8"], ["step-00000004", "16"]]
+    assert all(0 < float(score) < 1 for row in rows for score in row[2:5]) and rows[-1][-1] == ""
+    assert (folder / "learning-curve" / "curve.png").read_bytes().startswith(b"\x89PNG")
+    monkeypatch.setattr(choose, "layer_vectors", None)  # a second call reads the stored predictions
+    curve.main()
+    assert (folder / "learning-curve" / "table.md").read_text() == table

@@ -58,6 +58,14 @@ def test_a_checkpoint_embeds_and_starts_a_run(run: Path, tmp_path: Path) -> None
     assert main(["pretrain", str(sounds), *words]) == 0
 
 
+def test_checkpoints_at_multiples_of_a_step_are_kept(run: Path, tmp_path: Path) -> None:
+    settings = [*SETTINGS, "training.checkpoint_every=3", "training.keep_checkpoints=1", "training.keep_every=2"]
+    words = [str(run.parent / "sounds"), "-o", str(tmp_path / "run"), "--steps", "7", "--device", "cpu"]
+    assert main(["pretrain", *words, *(word for each in settings for word in ("--set", each))]) == 0
+    kept = sorted(folder.name for folder in (tmp_path / "run" / "checkpoints").iterdir())
+    assert kept == [f"step-{step:08d}" for step in (2, 4, 6, 7)]
+
+
 def test_a_damaged_or_incomplete_checkpoint_is_named(run: Path, tmp_path: Path) -> None:
     copy = shutil.copytree(run, tmp_path / "copy")
     step = copy / "checkpoints" / "step-00000002"

@@ -29,7 +29,7 @@ from unheard.finetuning.validation import Validation
 from unheard.model.classifier import Classifier
 from unheard.training.bad_batches import BadBatches
 from unheard.training.callbacks import Callbacks
-from unheard.training.checkpoints import RunState, checkpoints, read_progress, restore, save_checkpoint
+from unheard.training.checkpoints import RunState, checkpoints, is_due, read_progress, restore, save_checkpoint
 from unheard.training.engine import Engine
 from unheard.training.guards import NonFiniteGuard, Stop, ThroughputMeter, common_stop, graceful_shutdown
 from unheard.training.journal import MetricsLogger
@@ -186,7 +186,7 @@ class FinetuneTrainer:
                     rows.write(row)
             state = RunState(step, step if early else total, engine.kernel)
             ending = step == state.total or common_stop(engine, stopped(), logged) > Stop.NO
-            if ending or step % training.checkpoint_every == 0:
+            if ending or is_due(step, training):
                 guard.check_weights(self.tuned, step)
                 self._checkpoint(state)
             if ending:
@@ -294,7 +294,6 @@ class FinetuneTrainer:
     def _checkpoint(self, progress: RunState) -> None:
         self._verify(wait=progress.step >= progress.total)
         if self.engine.rank == 0:
-            keep = self.start.recipe.training.keep_checkpoints
-            save_checkpoint(self.folder, self.tuned, self.engine.optimiser, progress, keep)
+            save_checkpoint(self.folder, self.tuned, self.engine.optimiser, progress, self.start.recipe.training)
             self.on_save(self.folder)
         self.engine.wait()

@@ -184,6 +184,8 @@ class TrainingConfig:
     """Steps between two checkpoints."""
     keep_checkpoints: Count = 2
     """Number of latest checkpoints to keep."""
+    keep_every: Count | None = None
+    """Keep the checkpoints at multiples of this step as well, for the whole run; null: none."""
     skip_bad_batches: Annotated[int, Field(ge=0)] = 0
     """Number of batches with a loss that is not finite whose update is skipped; one more ends the run. Above 0 every
     step waits for the device.

@@ -15,6 +15,7 @@ from unheard.data.store import Store
 from unheard.errors import CheckpointError
 from unheard.files import FILES, file_checksums, read_json, replace_folder, write_json
 from unheard.model.transformer import AttentionKernel
+from unheard.recipes.recipe import TrainingConfig
 from unheard.training.engine import Engine
 from unheard.training.optim import optimiser_state, restore_optimiser
 from unheard.training.parallel.shard_files import read_whole, write_parts
@@ -41,9 +42,9 @@ class RunState:
 
 
 def save_checkpoint(
-    run: Path, learner: nn.Module, optimiser: torch.optim.Optimizer, progress: RunState, keep: int
+    run: Path, learner: nn.Module, optimiser: torch.optim.Optimizer, progress: RunState, training: TrainingConfig
 ) -> Path:
-    """Write ``checkpoints/step-XXXXXXXX`` and delete all but the latest ``keep``.
+    """Write ``checkpoints/step-XXXXXXXX`` and delete all but those that the settings keep.
 
     The folder holds all weights (including the teacher), the optimiser state and the step. It is renamed to its final
     name only when it is complete.
@@ -54,18 +55,28 @@ def save_checkpoint(
         write_tensors(unfinished / TENSORS[1], optimiser_state(optimiser, learner))
         write_json(unfinished / "state.json", {**vars(progress), FILES: file_checksums(unfinished, TENSORS)})
 
-    return _replace(run, progress, keep, write)
+    return _replace(run, progress, training, write)
 
 
-def _replace(run: Path, progress: RunState, keep: int, write: Callable[[Path], None]) -> Path:
+def is_due(step: int, training: TrainingConfig) -> bool:
+    """Return whether a checkpoint is written after a step."""
+    return step % training.checkpoint_every == 0 or _is_lasting(step, training)
+
+
+def _is_lasting(step: int, training: TrainingConfig) -> bool:
+    return training.keep_every is not None and step % training.keep_every == 0
+
+
+def _replace(run: Path, progress: RunState, training: TrainingConfig, write: Callable[[Path], None]) -> Path:
     folder = run / "checkpoints" / f"step-{progress.step:08d}"
     replace_folder(folder, write)
-    for old in checkpoints(run)[:-keep]:
-        shutil.rmtree(old, ignore_errors=True)
+    for old in checkpoints(run)[: -training.keep_checkpoints]:
+        if not _is_lasting(int(old.name.removeprefix("step-")), training):
+            shutil.rmtree(old, ignore_errors=True)
     return folder
 
 
-def save_sharded(run: Path, engine: Engine, progress: RunState, keep: int) -> None:
+def save_sharded(run: Path, engine: Engine, progress: RunState, training: TrainingConfig) -> None:
     """Write a checkpoint as `save_checkpoint`, in which every process writes its part; all processes must call this."""
     first = engine.rank == 0
     states = (dict(engine.learner.state_dict()), optimiser_state(engine.optimiser, engine.learner))
@@ -78,7 +89,7 @@ def save_sharded(run: Path, engine: Engine, progress: RunState, keep: int) -> No
             write_json(shared / "state.json", {**vars(progress), FILES: checksums})
 
     if first:
-        _replace(run, progress, keep, write)
+        _replace(run, progress, training, write)
     else:
         write(None)
 
@@ -188,11 +199,11 @@ class CheckpointWriter:
         if self.verification is not None:
             self.verification.check(wait=step >= self.session.total)
         engine, state = self.engine, RunState(step, self.session.total, self.engine.kernel)
-        keep_checkpoints = self.session.recipe.training.keep_checkpoints
+        training = self.session.recipe.training
         if engine.sharded:
-            save_sharded(self.run, engine, state, keep_checkpoints)
+            save_sharded(self.run, engine, state, training)
         elif engine.rank == 0:
-            save_checkpoint(self.run, engine.learner, engine.optimiser, state, keep_checkpoints)
+            save_checkpoint(self.run, engine.learner, engine.optimiser, state, training)
         self.save_model(step)
         if engine.rank == 0:
             self.on_save(self.run)

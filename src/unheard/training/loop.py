@@ -21,7 +21,14 @@ from unheard.objectives.teacher_schedules import TrainingProgress
 from unheard.recipes.learner import PretrainModule
 from unheard.training.bad_batches import BadBatches
 from unheard.training.callbacks import Callbacks
-from unheard.training.checkpoints import CheckpointWriter, checkpoints, read_progress, restore_moments, restore_weights
+from unheard.training.checkpoints import (
+    CheckpointWriter,
+    checkpoints,
+    is_due,
+    read_progress,
+    restore_moments,
+    restore_weights,
+)
 from unheard.training.collapse import CollapseDetector
 from unheard.training.engine import Engine, Losses
 from unheard.training.external_inputs import ExternalInputs
@@ -171,7 +178,7 @@ class Loop:
                 guard.record(step, batch.clips, losses["loss"])
             self.stop = common_stop(engine, stopped(), self.session.logged(step))
             ending = step == total or self.stop > Stop.NO
-            saving = ending or step % training.checkpoint_every == 0
+            saving = ending or is_due(step, training)
             if saving or self.session.logged(step):
                 guard.check()
             if losses is not None and (ending or self.session.logged(step)):
