@@ -129,13 +129,15 @@ def read_ahead(
         pool.shutdown(cancel_futures=True)
 
 
-def in_background(items: Iterable[Item], readers: int) -> Iterator[Item]:
-    """Yield items that one other thread computes in advance; with 0 ``readers`` the thread of the caller does."""
+def in_background(items: Iterable[Item], readers: int, waiting: int = WAITING) -> Iterator[Item]:
+    """Yield items that one other thread computes in advance, at most ``waiting`` of them; with 0 ``readers`` the thread
+    of the caller does.
+    """
     if not readers:
         yield from items
         return
     stop = threading.Event()
-    background = Background(items, stop)
+    background = Background(items, stop, waiting)
     thread = threading.Thread(target=background.run, name="background", daemon=True)
     thread.start()
     try:

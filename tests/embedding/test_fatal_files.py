@@ -5,6 +5,7 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet as pq
 import pytest
 import soundfile
 
@@ -44,6 +45,68 @@ def test_a_file_that_kills_the_process_is_named_and_skipped(tmp_path):
     assert subprocess.run([*command[:-1], "0"], capture_output=True, text=True).returncode == 0
     with np.load(out) as arrays:
         assert sorted(Path(path).name for path in arrays["path"]) == [f"{number}.wav" for number in (0, 1, 3, 4, 5)]
+
+
+PARTS = """
+import os, sys, time
+from unheard.audio import decode, waveform
+from unheard.embedding import segments, tables
+from unheard.embedding.bulk import embed_segments_table, embed_table
+from unheard.embedding.job import Options
+begin = decode._Sndfile._next
+def crash(self, count):
+    self.calls = getattr(self, "calls", 0) + 1
+    if str(self.path).endswith("1.wav") and (sys.argv[1] == "segments" or self.calls == 2):
+        time.sleep(0.5)  # rows of the first block are written
+        os.kill(os.getpid(), 9)
+    return begin(self, count)
+decode._Sndfile._next = crash
+if __name__ == "__main__":
+    from unheard.embedding.loading import load
+    tables.PART_SECONDS, segments.PENDING = 0.0, 1
+    model = load("random-tiny")
+    model.set_speed(workers=3, batch_size=2)
+    if sys.argv[1] == "segments":
+        report = embed_segments_table(model, sys.argv[2] + "/parts.csv", sys.argv[3], resume=True)
+    else:
+        report = embed_table(model, [sys.argv[2]], sys.argv[3], Options(frames=False, window=2.0), resume=True)
+    print([os.path.basename(path) for path, _ in report.skipped], report.rows)
+"""
+
+
+@pytest.mark.parametrize("kind", ["windows", "segments"])
+def test_a_file_of_many_rows_that_kills_the_process_is_found(tmp_path, kind):
+    folder, out = tmp_path / "audio", tmp_path / "emb.parquet"
+    folder.mkdir()
+    for index in range(4):
+        noise = np.random.default_rng(index).standard_normal(16000 * (70 if index == 1 else 4)) * 0.1
+        soundfile.write(folder / f"{index}.wav", noise, 16000)
+    rows = [f"{index}.wav,{start},{start + 1}" for start in range(3) for index in range(4)]
+    (folder / "parts.csv").write_text("path,start,end\n" + "\n".join(rows) + "\n")
+    (tmp_path / "job.py").write_text(PARTS)
+    command = [sys.executable, str(tmp_path / "job.py"), kind, str(folder), str(out)]
+    assert subprocess.run(command, capture_output=True).returncode == -9
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("['1.wav']")
+    names = [Path(path).name for path in pq.read_table(out)["path"].to_pylist()]
+    assert {name: names.count(name) for name in ("0.wav", "2.wav", "3.wav")} == dict.fromkeys(
+        ("0.wav", "2.wav", "3.wav"), 2 if kind == "windows" else 3
+    )
+
+
+def test_two_deaths_while_parts_of_a_good_file_are_read_do_not_leave_it_out(tmp_path):
+    out, path = tmp_path / "emb.parquet", str(tmp_path / "long.wav")
+    soundfile.write(path, np.full(16000, 0.1), 16000)
+    for number in range(3):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(TableWriter, "__exit__", lambda self, *_: self._lock.__exit__(None, None, None))
+            with TableWriter(out, {"segments": None, "window": 1.0}, 2, resume=True) as table:  # killed at the end
+                assert table.fatal(16000) == {}
+                for _ in range(4):
+                    table.begin(path, together=5)
+                table.add(path, np.zeros(2), start=float(number), end=number + 1.0)
+                table._flush()
 
 
 def test_only_the_latest_files_are_suspects_and_they_come_first(tmp_path):

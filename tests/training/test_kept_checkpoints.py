@@ -14,6 +14,7 @@ import unheard
 from unheard.cli import main
 from unheard.embedding.embedder import Model
 from unheard.errors import CheckpointError
+from unheard.files import read_json, write_json
 from unheard.weights.checkpoint import load_model
 
 SETTINGS = (
@@ -78,5 +79,42 @@ def test_a_damaged_or_incomplete_checkpoint_is_named(run: Path, tmp_path: Path) 
     with pytest.raises(CheckpointError, match=r"the run is split over several processes.*load .*copy/model"):
         load_model(step)
     shutil.rmtree(copy / "model")
-    with pytest.raises(CheckpointError, match=r"has no model without .*copy/model, which describes it"):
+    with pytest.raises(CheckpointError, match=r"copy/model is not a model"):
         load_model(copy / "checkpoints" / "step-00000004")
+
+
+def test_a_checkpoint_by_another_path_is_the_same(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = load_model(run / "checkpoints" / "step-00000002").learner.export_state_dict()
+    (tmp_path / "linked").symlink_to(run / "checkpoints" / "step-00000002")
+    monkeypatch.chdir(run / "checkpoints" / "step-00000002")
+    for path in (Path(), Path("../step-00000002"), tmp_path / "linked"):
+        found = load_model(path).learner.export_state_dict()
+        assert all(torch.equal(found[name], wanted[name]) for name in wanted)
+
+
+def test_a_checkpoint_is_checked_as_its_model_is(run: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(run, tmp_path / "copy")
+    step, config = copy / "checkpoints" / "step-00000002", read_json(copy / "model" / "config.json")
+    (copy / "model").rename(copy / ".model.old")  # killed between the two renames of a new model
+    assert load_model(step).provenance.trained["steps"] == "2 of 4"
+    (copy / ".model.old").rename(copy / "model")
+    config.pop("content_sha256", None)
+    write_json(copy / "model" / "config.json", {**config, "format": 99})
+    with pytest.raises(CheckpointError, match="newer than this one"):
+        load_model(step)
+    write_json(copy / "model" / "config.json", config)
+    (copy / "model" / "model.safetensors").write_bytes(b"x")
+    with pytest.raises(CheckpointError, match=r"model.safetensors cannot be read as safetensors"):
+        load_model(step)
+
+
+def test_a_checkpoint_of_fine_tuning_or_at_an_address_is_refused(run: Path, tmp_path: Path) -> None:
+    labels = tmp_path / "labels.csv"
+    names = [f"{run.parent / 'sounds'}/{index}.wav,{'ab'[index % 2]}" for index in range(4)]
+    labels.write_text("path,label\n" + "\n".join(names) + "\n")
+    words = ["--steps", "1", "--device", "cpu", "--set", "training.batch_size=2"]
+    assert main(["finetune", str(run), str(labels), "-o", str(tmp_path / "tuned"), *words]) == 0
+    with pytest.raises(CheckpointError, match=r"a checkpoint of a fine-tuning run.*load .*tuned/model"):
+        load_model(tmp_path / "tuned" / "checkpoints" / "step-00000001")
+    with pytest.raises(CheckpointError, match="copy its run, and load the checkpoint from the copy"):
+        unheard.load("s3://bucket/run/checkpoints/step-00000002")

@@ -45,6 +45,7 @@ ResumableOut: TypeAlias = Annotated[
     ),
 ]
 GrowingOut: TypeAlias = Annotated[Path, Parameter(name=["--out", "-o"], help=f"{_GROWING} {ADDRESS}")]
+LocalGrowingOut: TypeAlias = Annotated[Path, Parameter(name=["--out", "-o"], help=_GROWING)]
 Overwrite: TypeAlias = Annotated[bool, Parameter(name="--overwrite", help="Replace an existing output.")]
 Resume: TypeAlias = Annotated[bool, Parameter(name="--resume", help="Continue an interrupted job.")]
 Continue: TypeAlias = Annotated[

@@ -16,6 +16,7 @@ from unheard.cli.shell import (
     GrowingOut,
     JobOptions,
     Json,
+    LocalGrowingOut,
     Strict,
     allow_code,
     data,
@@ -165,7 +166,7 @@ def _packed(packed: Store, out: Path, packing: PackConfig, json: bool, strict: b
 
 
 @verb("unheard data join corpora/speech corpora/music -o corpora/both", data)
-def join(*parts: Path, out: GrowingOut, json: Json = False) -> int:
+def join(*parts: Path, out: LocalGrowingOut, json: Json = False) -> int:
     """Make one packed corpus of several, in seconds: shards are linked, not copied, and the parts may be deleted.
 
     Parameters

@@ -73,7 +73,7 @@ class Texts:
     def categories(self) -> tuple[list[str], Int32[np.ndarray, " n"]]:
         """Return the different texts, sorted, and the number of each entry's text among them.
 
-        The texts of the column are never in memory at once.
+        Equal texts are in memory once.
         """
         known: dict[bytes, int] = {}
         numbers = np.empty(len(self), np.int32)

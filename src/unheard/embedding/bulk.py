@@ -19,6 +19,7 @@ from unheard.embedding.segments import (
     embed_segments,
     load_segment,
     read_segments,
+    windows_ahead,
 )
 from unheard.embedding.table_jobs.inputs import checked_options, expand, rows_left, table_identity
 from unheard.embedding.table_jobs.report import BulkReport, NothingReadError
@@ -136,8 +137,10 @@ def embed_rows(
     """Embed different segments into one table; parameters and errors as in `embed_segments_table`."""
     options, skipped, embedded = checked_options(options, segments=True), _Skipped(options), 0
     with TableWriter(out, table_identity(model, options, True), model.row_size(options), resume, overwrite) as table:
-        stored = table.stored_segments()
-        left = rows_left(todo, stored)
+        stored, fatal = table.stored_segments(), table.fatal(model.sample_rate)
+        skipped.found.update(fatal)
+        dead = set(map(absolute, fatal))
+        left = [row for row in rows_left(todo, stored) if absolute(row.path) not in dead]
 
         def load(row: SegmentRow) -> Iterator[Segment]:
             yield load_segment(row, model.sample_rate)
@@ -150,7 +153,7 @@ def embed_rows(
                     except AudioError as error:
                         skipped(row.path, error)
 
-        for segment, vector in embed_segments(model, loaded(), options, skipped):
+        for segment, vector in embed_segments(model, loaded(), options, skipped, waiting=1):
             embedded += 1
             table.add(segment.path, vector, start=segment.start, end=segment.end)
         if not embedded and not stored:
@@ -193,7 +196,7 @@ def _embed_windows(
                         kept = f"; its rows up to {latest:g} s are kept" if latest > 0 else ""
                         skipped(file, AudioError(f"{error}{kept}"))
 
-        for segment, vector in embed_segments(model, windows(), options, skipped):
+        for segment, vector in embed_segments(model, windows(), options, skipped, windows_ahead(window)):
             written += 1
             table.add(segment.path, vector, start=segment.start, end=segment.end)
         if not written and not table.done():
@@ -206,8 +209,8 @@ def _embeddings(
     model: EmbeddingModel, table: TableWriter, files: Iterable[str], options: Options, skipped: _Skipped
 ) -> Iterator[tuple[Sound, Embedding, bool]]:
     """Embed files in order; yield each in one piece, or several if it has many frames, and whether it is the last."""
-    if options.pool == "none":  # the rows are the frames, so the scene, which would hold them too, is not needed
-        options = replace(options, pool="mean")
+    if options.pool == "none":  # the rows are the frames; a scene of all frames would hold them again
+        options = replace(options, pool="max")
     with FrameSpool(table) as spool:
 
         def skip(sound: Sound, error: AudioError) -> None:

@@ -240,9 +240,9 @@ class EmbeddingModel(ABC):
                     if len(pending) < most:
                         continue
                     self.encode(pending, options)
+                    yield from finished(jobs[:-1], skip)  # all of their windows are encoded
+                    jobs = [job]
                     if spool is not None and job.kept > SPOOL_VALUES:
-                        yield from finished(jobs[:-1], skip)
-                        jobs = [job]
                         spool(job.sound, job.take_complete())
             except AudioError as error:
                 if skip is None:

@@ -128,16 +128,18 @@ def cut_files(
 ) -> Iterator[tuple[str, Iterable[Segment]]]:
     """Yield files in order, each with its windows as in `cut_file`; ``readers`` threads read files ahead.
 
-    The windows that wait last at most `GROUP_SECONDS`, or one window a reader. An error of a file is raised where its
+    How many windows wait is the result of `windows_ahead`. An error of a file is raised where its
     windows are taken.
     """
-    waiting = int(GROUP_SECONDS / (window * (readers + 1)))
-    return read_ahead(
-        files,
-        lambda file: cut_file(file, sample_rate, window, hop, after(file)),
-        readers,
-        max(1, min(WAITING, waiting)),
-    )
+    waiting = windows_ahead(window, readers + 1)
+    return read_ahead(files, lambda file: cut_file(file, sample_rate, window, hop, after(file)), readers, waiting)
+
+
+def windows_ahead(window: float, queues: int = 1) -> int:
+    """Return how many windows may wait in each of some queues, so that they last at most `GROUP_SECONDS` together, or
+    one window each.
+    """
+    return max(1, min(WAITING, int(GROUP_SECONDS / (window * queues))))
 
 
 def read_segments(table: str | Path) -> list[SegmentRow]:
@@ -187,14 +189,14 @@ def load_segment(row: SegmentRow, sample_rate: int) -> Segment:
 
 
 def embed_segments(
-    model: EmbeddingModel, segments: Iterable[Segment], options: Options, skip: Skip
+    model: EmbeddingModel, segments: Iterable[Segment], options: Options, skip: Skip, waiting: int = WAITING
 ) -> Iterator[tuple[Segment, np.ndarray]]:
     """Yield segments in their order, each with its vector (D',); they are embedded in batches.
 
-    ``skip`` is called for a segment whose vector is not finite.
+    ``skip`` is called for a segment whose vector is not finite. At most ``waiting`` segments are read ahead.
     """
     plain = replace(options, frames=False, window=None, hop=None)
-    for group in _groups(in_background(segments, model.readers), PENDING * model.batch):
+    for group in _groups(in_background(segments, model.readers, waiting), PENDING * model.batch):
         owner = {id(segment.sound): segment for segment in group}
 
         def unusable(sound: Sound, error: AudioError, owner: dict[int, Segment] = owner) -> None:

@@ -18,6 +18,7 @@ import struct
 import zipfile
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -273,3 +274,14 @@ def _read_csv(file: Path) -> Iterator[pa.Table]:
                 if name != "path"
             }
             yield _block({"path": columns["path"], **numbers}, np.array([row[first:] for row in chunk], np.float32))
+
+
+@contextmanager
+def clear_errors(out: Path) -> Iterator[None]:
+    """Convert a failed write to one clear error; complete parts stay."""
+    try:
+        yield
+    except OSError as error:
+        raise DataError(
+            f"could not write {out}: {error.strerror or error}; free some space, then continue with --resume"
+        ) from error

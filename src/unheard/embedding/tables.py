@@ -15,7 +15,6 @@ import os
 import shutil
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -24,8 +23,16 @@ import numpy as np
 
 from unheard.addresses import address_of, named
 from unheard.embedding.identity import refuse_differences
-from unheard.embedding.table_files import FORMATS, read_blocks, read_columns, read_identity, read_paths, write_table
-from unheard.embedding.table_jobs.crashes import decodes
+from unheard.embedding.table_files import (
+    FORMATS,
+    clear_errors,
+    read_blocks,
+    read_columns,
+    read_identity,
+    read_paths,
+    write_table,
+)
+from unheard.embedding.table_jobs.crashes import count_death, fatal_files, in_work
 from unheard.errors import ConfigError, DataError, utf8
 from unheard.files import FILES, atomic_write, differing_files, file_checksum, read_json, remove_unfinished, write_json
 from unheard.outputs import locked_file
@@ -138,12 +145,7 @@ class TableWriter:
         """Return files on which the process died and which are left out: their decoder crashes, or it happened
         twice.
         """
-        reason = "the process died while it read this file; try it alone, or convert it to wav or flac"
-        dead = [path for path, deaths in self._manifest["deaths"].items() if deaths > 1]
-        left = [path for path in self._manifest["deaths"] if path not in dead]
-        if left and not decodes(left, sample_rate):
-            dead += [path for path in left if not decodes([path], sample_rate)]
-        return dict.fromkeys(dead, reason)
+        return fatal_files(self._manifest["deaths"], sample_rate)
 
     def suspects(self) -> set[str]:
         """Return files that were being read when the process died; read them before others, and one at a time."""
@@ -163,6 +165,13 @@ class TableWriter:
             return None
         paths, starts = read_columns(self.parts / max(self._manifest[FILES]), ("path", "start"))
         return absolute(paths[-1]), starts[-1]
+
+    def _partial(self) -> set[str]:
+        """Return the absolute paths of files that have rows and may need more: of segments all, of windows the last."""
+        if self.identity.get("segments"):
+            return self.done()
+        last = self.last_row() if self.identity.get("window") is not None else None
+        return set() if last is None else {last[0]}
 
     def stored_segments(self) -> set[tuple[str, float, float]]:
         """Return absolute path, start and end of the rows of earlier jobs, for a table with starts and ends."""
@@ -218,11 +227,10 @@ class TableWriter:
                 if part.name not in self._manifest[FILES]:
                     part.unlink()
         if (self.parts / "in-work").exists():
-            paths = (self.parts / "in-work").read_bytes().split(b"\0")
-            done, deaths = self.done(), self._manifest["deaths"]
-            for path in map(os.fsdecode, filter(None, paths)):
-                if absolute(path) not in done:
-                    deaths[path] = deaths.get(path, 0) + 1
+            done, partial = self.done(), self._partial()
+            for path in in_work(self.parts / "in-work"):
+                if absolute(path) in partial or absolute(path) not in done:
+                    count_death(self._manifest["deaths"], path, absolute(path) in partial)
             write_json(manifest, self._manifest)
             (self.parts / "in-work").unlink()
 
@@ -286,14 +294,3 @@ def discard(parts: Path) -> None:
 def absolute(path: str) -> str:
     """Return the identity of a file in a table: its address, or its absolute path without following links."""
     return address_of(path) or os.path.abspath(utf8(path))  # noqa: PTH100
-
-
-@contextmanager
-def clear_errors(out: Path) -> Iterator[None]:
-    """Convert a failed write to one clear error; complete parts stay."""
-    try:
-        yield
-    except OSError as error:
-        raise DataError(
-            f"could not write {out}: {error.strerror or error}; free some space, then continue with --resume"
-        ) from error

@@ -16,6 +16,9 @@ from unheard.devices import to_device
 from unheard.errors import ConfigError
 from unheard.model.patches import Grid
 
+GPU_FRAMES = 2**16
+"""Frames that a GPU transforms at once: 0.1 GB of samples (our choice)."""
+
 
 @dataclass
 class Window:
@@ -114,17 +117,24 @@ def spectrograms(
     gpu_frontend : Frontend, optional
         The front end on that device, for windows of samples.
     """
-    counts = [window.frames for window in windows]
     if gpu_frontend is None:
         spec = np.zeros((len(windows), grid.frames, grid.n_mels), dtype=np.float32)
         for row, window in zip(spec, windows, strict=True):
             row[: window.frames] = statistics.normalise_frames(window.spec)
         return torch.from_numpy(spec).to(device).transpose(1, 2)
+    size = max(1, GPU_FRAMES // grid.frames)
+    parts = [windows[at : at + size] for at in range(0, len(windows), size)]
+    return torch.cat([_on_gpu(part, grid.frames, statistics, device, gpu_frontend) for part in parts])
+
+
+def _on_gpu(
+    windows: Sequence[Window], width: int, statistics: Statistics, device: torch.device, frontend: Frontend
+) -> Float32[Tensor, "B F T"]:
     firsts = np.cumsum([0, *(len(window.spec) for window in windows[:-1])])
-    real = np.arange(grid.frames) < np.array(counts)[:, None]
-    rows = np.where(real, firsts[:, None] + np.arange(grid.frames), 0)
+    real = np.arange(width) < np.array([window.frames for window in windows])[:, None]
+    rows = np.where(real, firsts[:, None] + np.arange(width), 0)
     samples = to_device(np.concatenate([window.spec for window in windows]).ravel(), device)
-    found = gpu_frontend.spectrograms_from_segments(samples, to_device(rows, device))
+    found = frontend.spectrograms_from_segments(samples, to_device(rows, device))
     mask = to_device(real, device)
     return torch.where(mask[:, None], statistics.normalise(found, mask), 0.0)
 

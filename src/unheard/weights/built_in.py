@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import cast
@@ -52,6 +53,8 @@ def open_model(name: str | Path) -> SavedModel:
     if text in RANDOM:
         return untrained(text)
     if address := model_address(name):
+        if STEP.search(address):
+            raise CheckpointError(f"{address} is a checkpoint; copy its run, and load the checkpoint from the copy")
         with copied_folder(address, is_needed) as folder:
             return open_model(folder)
     refuse_names_of_others(text)
@@ -64,6 +67,10 @@ def open_model(name: str | Path) -> SavedModel:
         )
         raise CheckpointError(f"there is no model {text}; {hint}")
     return open_hf(Path(name)) if is_hf(Path(name)) else load_model(Path(name))
+
+
+STEP = re.compile(r"/checkpoints/step-\d+$")
+"""End of the address of a checkpoint, which is not a model without its run."""
 
 
 def local_model(name: str | Path) -> Path:
@@ -97,7 +104,11 @@ def is_model_name(name: str) -> bool:
     """Return whether a text names a model: a built-in name, one of another library, or a folder that holds a model."""
     if name in BUILT_IN or (name.startswith((HF, HEAR)) and not model_address(name)):
         return True
-    return is_step(Path(name)) or any(is_file(place / "config.json") for place in (Path(name), Path(name, "model")))
+    return (
+        is_step(Path(name))
+        or bool(STEP.search(model_address(name)))
+        or any(is_file(place / "config.json") for place in (Path(name), Path(name, "model")))
+    )
 
 
 def origin_of(name: str | Path) -> str:

@@ -34,7 +34,7 @@ from unheard.version import __version__
 from unheard.weights.card import model_card
 from unheard.weights.comparison import compare_shapes, refuse_not_finite
 from unheard.weights.plausible import printable, refuse_implausible
-from unheard.weights.step import is_step, read_step
+from unheard.weights.step import at_step, is_step, model_of_step
 from unheard.weights.tensors import read_tensors, write_tensors
 
 FORMAT = 1
@@ -139,14 +139,14 @@ def load_model(path: Path) -> SavedModel:
     CheckpointError
         When there is no model, it was written by a newer version, or its weights do not fit its configuration.
     """
-    if is_step(path):
-        folder, (config, stored) = path, read_step(path)
-    else:
-        inner = recover_interrupted(path / "model")
-        folder = inner if (inner / "config.json").is_file() else recover_interrupted(path)
-        config = _read_config(folder)
-        stored = read_tensors(folder / WEIGHTS, config.get(FILES))
+    inner = recover_interrupted(model_of_step(path) if is_step(path) else path / "model")
+    folder = inner if is_step(path) or (inner / "config.json").is_file() else recover_interrupted(path)
+    config = _read_config(folder)
     try:
+        if is_step(path):
+            config, stored = at_step(path, config, folder / WEIGHTS)
+        else:
+            stored = read_tensors(folder / WEIGHTS, config.get(FILES))
         values, tensors = current_names(config["recipe"], stored)
         recipe = read_recipe(values)
         statistics = from_json(Statistics, config["statistics"])

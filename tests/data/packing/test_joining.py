@@ -102,6 +102,37 @@ def test_shards_are_copied_where_links_are_not_possible(
     assert not (tmp_path / "copied/shard-00000.bin").samefile(parts[0] / "shard-00000.bin")
 
 
+def test_linked_and_protected_shards_of_a_part_stay_as_they_are(sounds: Path, tmp_path: Path) -> None:
+    parts = packed(sounds, tmp_path)
+    shard, store = parts[0] / "shard-00000.bin", tmp_path / "store"
+    shard.rename(store)
+    store.chmod(0o444)
+    shard.symlink_to("../store")
+    join_packed(parts, tmp_path / "deeper" / "both")
+    found = tmp_path / "deeper" / "both" / "shard-00000.bin"
+    assert not found.is_symlink() and found.samefile(store) and store.stat().st_mode & 0o777 == 0o444
+    assert shard.is_symlink()
+
+
+def test_a_part_inside_another_one_has_its_own_paths(sounds: Path, tmp_path: Path) -> None:
+    (whole, _) = packed(sounds, tmp_path)
+    pack(open_corpus(sounds / "glöckchen"), PackConfig(MSM_MAE_16K), tmp_path / "other", 1)
+    (tmp_path / "other").rename(whole / "inner")
+    joined = join_packed([whole, whole / "inner"], tmp_path / "both")
+    assert joined.index.path[0] == "bells/0.wav" and joined.index.path[5] == "bells/inner/0.wav"
+    assert [each.path for each in joined.skipped] == ["bells/inner/broken.mp3"]
+
+
+def test_a_folder_with_an_interrupted_job_is_refused(sounds: Path, tmp_path: Path) -> None:
+    parts = packed(sounds, tmp_path)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "shard-00000.bin").write_bytes(b"work")
+    (tmp_path / "out" / "shard-00000.json").write_text('{"key": "other"}')
+    with pytest.raises(DataError, match="holds shards of an interrupted job; choose another folder"):
+        join_packed(parts, tmp_path / "out")
+    assert (tmp_path / "out" / "shard-00000.bin").read_bytes() == b"work"
+
+
 def test_an_interrupted_join_is_completed_and_a_complete_one_is_opened(
     sounds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

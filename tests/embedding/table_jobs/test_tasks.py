@@ -18,11 +18,10 @@ from tests.embedding.table_jobs.killing import KillingWork
 import unheard
 from unheard import api
 from unheard.cli import main
-from unheard.embedding import tables
 from unheard.embedding.job import Options
 from unheard.embedding.loading import load
 from unheard.embedding.table_files import read_identity
-from unheard.embedding.table_jobs import joining
+from unheard.embedding.table_jobs import crashes, joining
 from unheard.embedding.table_jobs.run import TableJob
 from unheard.embedding.table_jobs.work import EmbedWork
 from unheard.embedding.tables import TableWriter
@@ -121,7 +120,7 @@ def test_a_kill_between_the_join_and_the_end_doubles_no_row(model, sounds, one, 
 
 def test_files_that_were_read_first_come_at_their_place(model, sounds, one, tmp_path, monkeypatch):
     """Files on which a worker was lost are read first; the joined table has the order of the sounds."""
-    monkeypatch.setattr(tables, "decodes", lambda paths, rate: True)  # in another process, which takes long to start
+    monkeypatch.setattr(crashes, "decodes", lambda paths, rate: True)  # in another process, which takes long to start
     out, files = tmp_path / "many.parquet", [str(sounds / f"{index}.wav") for index in range(7)]
     api.embed(model, files, tmp_path / "one.parquet")
     api.embed(model, files, out, task="1/2")

@@ -19,7 +19,6 @@ import numpy as np
 
 from unheard.addresses import address_of, named
 from unheard.audio.frontend import Statistics
-from unheard.data.corpus import root_of
 from unheard.data.mapping import open_store
 from unheard.data.pack import finished_before
 from unheard.data.packing.shards import mean_and_deviation
@@ -27,7 +26,7 @@ from unheard.data.shard_layout import HEADER, Header, Index, Texts, describe, sh
 from unheard.data.shard_writing import job_key, refuse_foreign, write_summary, writing
 from unheard.data.store import Store
 from unheard.errors import ConfigError, DataError
-from unheard.files import FILES, atomic_write, read_json, remove_unfinished
+from unheard.files import FILES, UNFINISHED, read_json, remove_unfinished
 from unheard.outputs import locked_folder
 from unheard.progress import Track, silent
 
@@ -36,8 +35,8 @@ def join_packed(parts: Sequence[Path], out: Path, track: Track = silent) -> Stor
     """Write one packed corpus with the clips of several, in their order.
 
     Shards are hard links to those of the parts, which may be deleted afterwards. On another file system, they are
-    copied. Paths of clips begin with the folder of their part, relative to the folder that holds all parts. Memory
-    grows with the number of clips: about 320 bytes each were measured.
+    copied. Paths of clips begin with the folder of their part, relative to the folder that holds all parts. A sound
+    that two parts have is in the result twice. Memory grows with the number of clips.
 
     Parameters
     ----------
@@ -57,8 +56,7 @@ def join_packed(parts: Sequence[Path], out: Path, track: Track = silent) -> Stor
     _refuse_places(parts, out)
     stores = [open_store(part) for part in parts]
     _refuse_differences(parts, stores)
-    root = root_of(parts)
-    prefixes = [Path(os.path.abspath(part)).relative_to(os.path.abspath(root)).as_posix() for part in parts]  # noqa: PTH100
+    prefixes = _prefixes(parts)
     fingerprint = job_key("join", prefixes, [store.fingerprint for store in stores])
     if (finished := finished_before(out, fingerprint)) is not None:
         return finished
@@ -66,12 +64,21 @@ def join_packed(parts: Sequence[Path], out: Path, track: Track = silent) -> Stor
         out.mkdir(parents=True, exist_ok=True)
         with locked_folder(out):
             refuse_foreign(out, (HEADER,), "a packed corpus")
+            if any(out.glob("shard-*.json")):
+                raise DataError(f"{out} holds shards of an interrupted job; choose another folder, or delete it")
             remove_unfinished(out)
             checksums = _link_shards(parts, out, track)
             index = _joined_index(stores, prefixes)
             header = _joined_header(stores, prefixes, fingerprint)
             write_summary(out, (HEADER, describe(header, index)), index.arrays(), checksums)
     return open_store(out)
+
+
+def _prefixes(parts: Sequence[Path]) -> list[str]:
+    """Return the folder of each part, relative to the folder that holds all of them."""
+    absolute = [os.path.abspath(part) for part in parts]  # noqa: PTH100 - links are not followed
+    root = Path(os.path.commonpath([os.path.dirname(path) for path in absolute]))  # noqa: PTH120
+    return [Path(path).relative_to(root).as_posix() for path in absolute]
 
 
 def _refuse_places(parts: Sequence[Path], out: Path) -> None:
@@ -114,12 +121,13 @@ def _link_shards(parts: Sequence[Path], out: Path, track: Track) -> list[str]:
         names = [shard_name(number) for number in range(len(listed) - 1)]  # the other file is the index
         shards += [(part / name, listed[name]) for name in names]
     for number, (source, _) in enumerate(track(shards, len(shards), "linking")):
-        with atomic_write(out / shard_name(number)) as unfinished:
-            unfinished.unlink(missing_ok=True)
-            try:
-                os.link(source, unfinished)
-            except OSError:  # another file system, or one without links
-                shutil.copyfile(source, unfinished)
+        unfinished = out / f".{shard_name(number)}{UNFINISHED}"
+        try:
+            os.link(source.resolve(), unfinished)
+        except OSError:  # another file system, one without links, or a file of another user
+            shutil.copyfile(source, unfinished)
+        unfinished.replace(out / shard_name(number))
+        unfinished.unlink(missing_ok=True)  # it stays if it was already a link to the same file
     return [checksum for _, checksum in shards]
 
 
@@ -197,6 +205,11 @@ def _concatenated(columns: Sequence[Texts]) -> Texts:
 def _prefixed(column: Texts, prefix: str) -> Texts:
     """Return a column with the same text before each of its texts."""
     head, count = np.frombuffer(prefix.encode("utf-8", "surrogateescape"), np.uint8), len(column)
-    starts = np.concatenate([[0], column.ends[:-1]]).astype(np.int64) if count else np.zeros(0, np.int64)
-    utf8 = np.insert(np.asarray(column.utf8), np.repeat(starts, len(head)), np.tile(head, count))
-    return Texts(utf8, column.ends + len(head) * np.arange(1, count + 1))
+    ends = column.ends + len(head) * np.arange(1, count + 1)
+    starts = np.concatenate([[0], ends[:-1]])
+    size = len(column.utf8) + len(head) * count
+    utf8, own = np.empty(size, np.uint8), np.ones(size, bool)
+    for place, byte in enumerate(head):
+        utf8[starts + place], own[starts + place] = byte, False
+    utf8[own] = column.utf8
+    return Texts(utf8, ends)

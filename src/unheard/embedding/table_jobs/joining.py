@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from unheard.embedding.table_files import read_blocks, read_columns, write_table
+from unheard.embedding.table_files import clear_errors, read_blocks, read_columns, write_table
 from unheard.embedding.table_jobs.work import part_file
-from unheard.embedding.tables import absolute, clear_errors
+from unheard.embedding.tables import absolute
 from unheard.files import read_json, write_json
 from unheard.jobs.plan import Outcome, Plan, Task
 

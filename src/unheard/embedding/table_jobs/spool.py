@@ -11,7 +11,8 @@ from typing import IO
 import numpy as np
 
 from unheard.embedding.job import Embedding, LiveFrames, Sound
-from unheard.embedding.tables import TableWriter, clear_errors
+from unheard.embedding.table_files import clear_errors
+from unheard.embedding.tables import TableWriter
 
 
 class FrameSpool:

@@ -21,8 +21,7 @@ from unheard.audio.standard_input import is_standard_input
 from unheard.devices import device_of_worker
 from unheard.embedding.embedder import Precision, Sound
 from unheard.embedding.identity import refuse_differences
-from unheard.embedding.table_files import write_companion
-from unheard.embedding.tables import clear_errors
+from unheard.embedding.table_files import clear_errors, write_companion
 from unheard.errors import AudioError, ConfigError, DataError, shown
 from unheard.files import write_table
 from unheard.finetuning.ensemble import CHUNK

@@ -17,7 +17,7 @@ from jaxtyping import Float
 from unheard.audio.standard_input import is_standard_input
 from unheard.audio.waveform import info
 from unheard.datasets.selections import BACKGROUND
-from unheard.embedding.segments import GROUP_SECONDS, Segment, check_window, cut_files
+from unheard.embedding.segments import GROUP_SECONDS, Segment, check_window, cut_files, windows_ahead
 from unheard.errors import AudioError, ConfigError
 from unheard.finetuning.ensemble import CHUNK
 from unheard.finetuning.spans.classifier import Waveform, WindowClassifier
@@ -142,7 +142,7 @@ def detect_recordings(
         Progress over all windows.
     """
     readers = reader_count()
-    items = in_background(_items(files, classifier.sample_rate, plan, readers), readers)
+    items = in_background(_items(files, classifier.sample_rate, plan, readers), readers, windows_ahead(plan.window))
     current: _Open | None = None
     for group in _groups(track(items, sum(_expected(file, plan) for file in files), "detecting")):
         found = iter(_scored(classifier, [item for item in group if isinstance(item, Segment)]))

@@ -17,7 +17,7 @@ from unheard.audio.waveform import info
 from unheard.devices import device_of_worker
 from unheard.embedding.embedder import Precision
 from unheard.embedding.identity import refuse_differences
-from unheard.embedding.tables import clear_errors
+from unheard.embedding.table_files import clear_errors
 from unheard.errors import AudioError, DataError, shown
 from unheard.files import json_line, read_json_lines, write_text
 from unheard.finetuning.predicting.groups import group_key, grouped

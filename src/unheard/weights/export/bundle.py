@@ -20,7 +20,7 @@ MODULES = (
         "addresses",
         "errors",
         "devices",
-        "audio.workspace",
+        "audio.frames",
         "audio.limits",
         "audio.framing",
         "audio.frontend",
