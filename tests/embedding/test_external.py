@@ -24,6 +24,7 @@ from unheard.errors import AudioError, CheckpointError, ConfigError
 from unheard.evaluation.encoders.choose import encoder, encoders
 from unheard.evaluation.encoders.own_encoder import Runtime
 from unheard.evaluation.probe.vectors import LOG_MEL, RANDOM, baselines, layer_vectors, scenes
+from unheard.teachers.hear_module import HearTeacher
 from unheard.teachers.teacher import Windows
 
 RATE = 16_000
@@ -129,6 +130,14 @@ def test_a_table_is_continued_by_the_same_encoder_only(hf_model: Folder, sounds:
 def test_a_hear_module_embeds_frames(levels: Levels, sounds: Path, tmp_path: Path) -> None:
     assert main(["embed", "hear:levels", str(sounds), "-o", str(tmp_path / "t.parquet"), "--frames"]) == 0
     assert pq.read_table(tmp_path / "t.parquet").num_rows == sum(10 + 2 * clip for clip in range(10))
+
+
+def test_frames_of_a_hear_module_need_no_scene(
+    levels: Levels, sounds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(HearTeacher, "scenes", lambda *_: pytest.fail("the scene embedding is not used"))
+    assert main(["embed", "hear:levels", str(sounds), "-o", str(tmp_path / "t.parquet"), "--pool", "none"]) == 0
+    assert pq.read_metadata(tmp_path / "t.parquet").num_rows > 10
 
 
 def test_a_probe_compares_an_encoder_of_others_with_random_tiny(hf_model: Folder, sounds: Path) -> None:
