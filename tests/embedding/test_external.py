@@ -135,8 +135,9 @@ def test_a_hear_module_embeds_frames(levels: Levels, sounds: Path, tmp_path: Pat
 def test_frames_of_a_hear_module_need_no_scene(
     levels: Levels, sounds: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    model = unheard.load("hear:levels")
     monkeypatch.setattr(HearTeacher, "scenes", lambda *_: pytest.fail("the scene embedding is not used"))
-    assert main(["embed", "hear:levels", str(sounds), "-o", str(tmp_path / "t.parquet"), "--pool", "none"]) == 0
+    unheard.embed(model, sounds, tmp_path / "t.parquet", pool="none")
     assert pq.read_metadata(tmp_path / "t.parquet").num_rows > 10
 
 
