@@ -36,7 +36,7 @@ def test_arms_are_trained_once_and_tabled(
     assert main(["data", "pack", str(tasks), "-o", str(folder / "wav"), "--store", "wav"]) == 0
     stored = folder / "targets" / "yamnet"
     assert main(["data", "targets", str(folder / "wav"), "--teacher", "random-tiny", "-o", str(stored)]) == 0
-    monkeypatch.setattr(choose, "pretrain", lambda *given, **more: (trained.append(given), pretrain(*given, **more)))
+    monkeypatch.setattr(choose, "pretrain", lambda *given, **more: (trained.append(given), pretrain(*given, **more))[1])
     words = ["choose", str(folder), "--seeds", "0", "--windows", "256", "--arms", "random,reconstruction,yamnet"]
     monkeypatch.setattr("sys.argv", words + [word for each in SETTINGS for word in ("--set", each)])
     choose.main()
