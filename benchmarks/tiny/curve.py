@@ -4,7 +4,7 @@
 
 The first folder is that of ``scripts/train-tiny``, with tasks; the second a run that has kept its checkpoints. The
 scores and intervals are those of ``benchmarks.tiny.choose``. A checkpoint in the middle of a run has a high learning
-rate, so its score is lower than that of a shorter run that has ended.
+rate; a shorter run that has ended is another model.
 
 learning-curve/STEP.npz    predictions for the validation clips; a finished one is not computed again
 learning-curve/table.md    a row for the random encoder and for each checkpoint, with the difference to the last one

@@ -57,7 +57,7 @@ begin = decode._Sndfile._next
 def crash(self, count):
     self.calls = getattr(self, "calls", 0) + 1
     if str(self.path).endswith("1.wav") and (sys.argv[1] == "segments" or self.calls == 2):
-        time.sleep(0.5)  # rows of the first block are written
+        time.sleep(0.5)
         os.kill(os.getpid(), 9)
     return begin(self, count)
 decode._Sndfile._next = crash

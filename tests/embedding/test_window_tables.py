@@ -181,7 +181,9 @@ def test_files_are_read_at_the_same_time_and_the_table_does_not_depend_on_worker
     def slow(*given):
         open_files[0] += 1
         most[0] = max(most[0], open_files[0])
-        time.sleep(0.1)
+        late = time.monotonic() + 5
+        while most[0] < model.workers and time.monotonic() < late:
+            time.sleep(0.01)
         open_files[0] -= 1
         return original(*given)
 

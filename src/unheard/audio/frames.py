@@ -76,7 +76,7 @@ class FrameSpec:
         wav = self.emphasised(wav)
         return np.concatenate([self.left(wav), wav, self.right(wav)]) if self.pad else wav
 
-    def count(self, num_samples: int) -> int:
+    def num_frames(self, num_samples: int) -> int:
         """Return the number of frames of ``num_samples`` samples."""
         window = 0 if self.pad else self.frame_size
         return 1 + max(0, num_samples - self.lookahead - window) // self.hop_size
@@ -94,7 +94,7 @@ class FrameSpec:
             if len(begin) >= enough:
                 break
         if len(begin) < enough:
-            yield self.padded(begin), self.count(require_samples(len(begin)))
+            yield self.padded(begin), self.num_frames(require_samples(len(begin)))
             return
         held = self.emphasised(begin)
         held, last = np.concatenate([self.left(held), held]), begin[len(begin) - self.lookahead :]
@@ -108,7 +108,7 @@ class FrameSpec:
             if ready > 0:
                 yield held, ready
                 held, given = held[ready * self.hop_size :].copy(), given + ready
-        if (left := self.count(total) - given) > 0:
+        if (left := self.num_frames(total) - given) > 0:
             yield np.concatenate([held, self.right(held)]), left
 
     @property

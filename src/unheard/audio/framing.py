@@ -75,7 +75,7 @@ class Frontend(nn.Module, ABC):
 
     def num_frames(self, num_samples: int) -> int:
         """Return the number of frames of ``num_samples`` samples."""
-        return self.framing.count(num_samples)
+        return self.framing.num_frames(num_samples)
 
     def num_samples(self, frames: int) -> int:
         """Return the smallest number of samples that fills ``frames`` frames without zero padding."""

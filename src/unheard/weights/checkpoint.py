@@ -139,11 +139,12 @@ def load_model(path: Path) -> SavedModel:
     CheckpointError
         When there is no model, it was written by a newer version, or its weights do not fit its configuration.
     """
-    inner = recover_interrupted(model_of_step(path) if is_step(path) else path / "model")
-    folder = inner if is_step(path) or (inner / "config.json").is_file() else recover_interrupted(path)
+    step = is_step(path)
+    inner = recover_interrupted(model_of_step(path) if step else path / "model")
+    folder = inner if step or (inner / "config.json").is_file() else recover_interrupted(path)
     config = _read_config(folder)
     try:
-        if is_step(path):
+        if step:
             config, stored = at_step(path, config, folder / WEIGHTS)
         else:
             stored = read_tensors(folder / WEIGHTS, config.get(FILES))
