@@ -68,7 +68,7 @@ ARMS = {
     "teachers": Arm(reconstruct=False),
     REFERENCE: Arm(),
     "3.04s": Arm(settings=("model.frames=304",)),
-    "16x8": Arm(settings=("model.patch_size=16,8",)),
+    "16x8": Arm(settings=("model.patch_size=[16,8]",)),
 }
 
 

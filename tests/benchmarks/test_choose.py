@@ -13,9 +13,11 @@ import pytest
 from benchmarks.tiny import choose, curve
 
 from unheard.cli import main
+from unheard.config import override
 from unheard.data.label_table import read_labels
 from unheard.datasets.generate import make_sounds
 from unheard.errors import ConfigError
+from unheard.recipes.learner import build
 from unheard.training.callbacks import Callbacks, Run
 from unheard.training.pretrain import pretrain
 
@@ -54,6 +56,16 @@ def test_arms_are_trained_once_and_tabled(
     monkeypatch.setattr("sys.argv", [*words, "--set", "model.frames=48", "--set", "training.batch_size=4"])
     with pytest.raises(ConfigError, match=r"model\.frames is 32, given 48"):
         choose.main()
+
+
+@pytest.mark.parametrize("name", choose.ARMS)
+def test_a_model_of_every_arm_can_be_built(name: str, tmp_path: Path) -> None:
+    recipe = choose.recipe_of(tmp_path, name, 0, 256, [])
+    dims = [f"objectives.distill.teachers.{place}.dim=8" for place in range(len(choose.ARMS[name].teachers))]
+    learner = build(override(recipe, dims))
+    patches = {"3.04s": (5, 19), "16x8": (5, 26)}.get(name, (5, 13))
+    assert (learner.grid.freq, learner.grid.time) == patches
+    assert len(recipe.objectives.distill.teachers) == max(1, len(choose.ARMS[name].teachers))
 
 
 def test_an_interrupted_run_is_not_scored(tasks: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -124,6 +124,42 @@ def test_two_processes_decode_a_small_corpus_once(sounds: Path, tmp_path: Path) 
     assert done.stderr.count("decodes first") == 1 and "decodes another" not in done.stderr
 
 
+ENDED = """
+import sys
+from pathlib import Path
+from unheard.cli import main
+code = main(sys.argv[1:])
+names = [(thread / "comm").read_text() for thread in Path("/proc/self/task").iterdir()]
+print("threads of gloo:", sum("gloo" in name for name in names), file=sys.stderr, flush=True)
+sys.exit(code)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of threads are read from /proc")
+def test_no_thread_of_a_process_group_is_left_when_a_run_ends(sounds: Path, tmp_path: Path) -> None:
+    """A thread that is left can abort the process while the interpreter ends (exit code -6)."""
+    (tmp_path / "ended.py").write_text(ENDED)
+    labels = tmp_path / "labels.csv"
+    names = sorted(path.name for path in sounds.iterdir())
+    lines = [f"{sounds / name},{name[1] in '02468'},{'valid' if name > '08' else 'train'}" for name in names]
+    labels.write_text("\n".join(["path,label,split", *lines]))
+    start = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--standalone"]
+    commands = [
+        ["pretrain", str(sounds), "-o", str(tmp_path / "run"), *settings(BOTH)],
+        ["finetune", str(tmp_path / "run"), str(labels), "-o", str(tmp_path / "tuned")],
+    ]
+    for command in commands:
+        done = subprocess.run(
+            [*start, str(tmp_path / "ended.py"), *command, "--device", "cpu"],
+            capture_output=True,
+            text=True,
+            check=False,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )
+        assert done.returncode == 0, done.stderr
+        assert done.stderr.count("threads of gloo: 0") == 2, done.stderr
+
+
 def test_a_run_continues_with_another_number_of_processes(sounds: Path, tmp_path: Path) -> None:
     pretrain(sounds, tmp_path / "one", recipe(BOTH), device="cpu")
     shutil.copytree(tmp_path / "one", tmp_path / "moved")

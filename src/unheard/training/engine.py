@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import time
@@ -156,9 +157,17 @@ class Engine:
         self.fabric.barrier()
 
     def close(self) -> None:
-        """Destroy the process group; its threads could crash the program at exit."""
+        """Release the module and destroy the process group; `setup` cannot be called again.
+
+        The threads of a gloo process group end with its last reference, and the wrapped module has one. A thread that
+        still runs at exit can abort the program. With sharded weights on the CPU they run until exit, because caches of
+        PyTorch keep a reference.
+        """
         if torch.distributed.is_available() and torch.distributed.is_initialized():
             self.wait()
+            for name in ("module", "_optimiser", "optimiser"):
+                vars(self).pop(name, None)
+            gc.collect()
             torch.distributed.destroy_process_group()
         if self._launches:
             for name in (OWN_LAUNCHER, *OWN_VARIABLES):
