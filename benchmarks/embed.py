@@ -1,26 +1,28 @@
-"""Rows d1, d2: frame embeddings of 10 s clips from their log-mel, on a CPU core.
+"""Rows d1, d2: `Model.embed` of signals of 10 s, on a CPU core. All candidates use the same log-mel and return frames.
 
 d1 baseline: transformers' ASTModel of the same width and depth, fused attention, patches of 16x16 without overlap, so
 that a clip has 315 tokens in both. d2 baseline: the loop of the MSM-MAE family over windows of 208 frames, one clip and
-window at a time, each padded to its full length, attention written out. Ours encodes the windows of all clips as
-batches; the row "one pass" attends over the whole clip, as the AST does. Weights are random: d2 outputs are compared,
-d1 models differ in architecture by their tokens only.
+window at a time, each padded to its full length, attention written out. The row "one pass" attends over the whole clip,
+as the AST does. Weights are random: frames of d2 are compared, models of d1 differ in architecture by their tokens
+only.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import product
 
 import numpy as np
 import torch
 from transformers import ASTConfig, ASTModel
 
 from benchmarks.timing import arguments, interleave, show
+from unheard.audio.framing import Frontend
 from unheard.devices import bf16_on_cpu
-from unheard.embedding.embedder import Model
-from unheard.embedding.loading import load
-from unheard.embedding.windows import Window, cut
+from unheard.embedding.embedder import Model, Precision
+from unheard.embedding.loading import load_own
+from unheard.embedding.windows import cut
 from unheard.model.sizes import ModelConfig, resolve_sizes
 from unheard.model.transformer import use_attention
 from unheard.recipes import find_recipe
@@ -28,8 +30,11 @@ from unheard.recipes.learner import build
 from unheard.weights.built_in import RANDOM_STATISTICS
 from unheard.weights.checkpoint import Provenance, SavedModel
 
-FRAMES, WINDOW = 1001, 208
+SECONDS, RATE, WINDOW = 10, 16000, 208
 SIZES, COUNTS = ("tiny", "small", "base"), (1, 16)  # clips at once
+
+Signal = tuple[np.ndarray, int]
+"""Samples and their rate in Hz."""
 
 
 def ast_model(size: str, bands: int = 80, frames: int = 1008) -> ASTModel:
@@ -50,51 +55,43 @@ def ast_model(size: str, bands: int = 80, frames: int = 1008) -> ASTModel:
     return ASTModel(config).eval()
 
 
-def whole_clip(size: str) -> Model:
+def whole_clip(size: str, precision: Precision) -> Model:
     """Our model with a window as long as the clip."""
     recipe = replace(find_recipe("msm-mae"), model=ModelConfig(size=size, frames=1008))
-    return Model(SavedModel(build(recipe, 0).eval(), recipe, RANDOM_STATISTICS, Provenance()))
+    saved = SavedModel(build(recipe, 0).eval(), recipe, RANDOM_STATISTICS, Provenance())
+    return Model(saved, precision=precision)
 
 
-def batched(model: Model, specs: list[np.ndarray], bf16: bool) -> Callable[[], int]:
-    """Ours: windows of all clips, those of equal length together."""
-
-    def work() -> int:
-        windows = [window for spec in specs for window in cut([spec], model.grid.frames)]
-        groups: dict[int, list[Window]] = {}
-        for window in windows:
-            groups.setdefault(model.grid.real_columns(window.frames), []).append(window)
-        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            for columns, members in groups.items():
-                for first in range(0, len(members), 16):
-                    model.encode_windows(members[first : first + 16], columns)
-        return len(specs)
-
-    return work
+def ours(model: Model, clips: list[Signal]) -> Callable[[], int]:
+    """What a user calls."""
+    return lambda: len(model.embed(clips))
 
 
-def looped(model: Model, specs: list[np.ndarray]) -> Callable[[], int]:
+def looped(model: Model, clips: list[Signal]) -> Callable[[], int]:
     """The d2 baseline."""
-
-    def work() -> int:
-        for spec in specs:
-            for window in cut([spec], WINDOW):
-                with torch.inference_mode():
-                    model.encode_windows([window], model.grid.real_columns(window.frames))
-        return len(specs)
-
-    return work
+    return lambda: sum(len(frames_by_loop(model, clip)) > 0 for clip in clips)
 
 
-def peer(model: ASTModel, specs: list[np.ndarray], bf16: bool) -> Callable[[], int]:
+def frames_by_loop(model: Model, clip: Signal) -> np.ndarray:
+    """Frames of one clip, window by window."""
+    with torch.inference_mode():
+        found = [
+            model.encode_windows([window], model.grid.real_columns(window.frames))[0]
+            for window in cut([model.frontend.spectrogram_cpu(clip[0])], WINDOW)
+        ]
+    return np.concatenate(found)
+
+
+def peer(model: ASTModel, frontend: Frontend, clips: list[Signal], precision: Precision) -> Callable[[], int]:
     """The d1 baseline on one batch."""
-    batch = torch.zeros(len(specs), 1008, 80)
-    batch[:, :FRAMES] = torch.from_numpy(np.stack(specs))
 
     def work() -> int:
-        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            model(batch)
-        return len(specs)
+        batch = torch.zeros(len(clips), 1008, 80)
+        for row, (wave, _) in zip(batch, clips, strict=True):
+            spec = frontend.spectrogram_cpu(wave)
+            row[: len(spec)] = torch.from_numpy(spec)
+        with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16, enabled=precision == "bf16"):
+            return len(model(batch).last_hidden_state.float().numpy())
 
     return work
 
@@ -104,52 +101,32 @@ def main() -> None:
     given = arguments(__doc__.splitlines()[0], rounds=5)
     torch.set_num_threads(1)
     generator = np.random.default_rng(0)
-    for size in SIZES:
-        model, loop = load(f"random-{size}"), load(f"random-{size}")
+    kinds: list[Precision] = ["float32", "bf16"] if bf16_on_cpu() else ["float32"]
+    for size, count in product(SIZES, COUNTS):
+        clips = [((0.1 * generator.standard_normal(SECONDS * RATE)).astype(np.float32), RATE) for _ in range(count)]
+        networks = {kind: load_own(f"random-{size}", "cpu", kind) for kind in kinds}
+        batched = {f"ours, windows batched, {kind}": ours(model, clips) for kind, model in networks.items()}
+        title, ast, frontend = f"{size}, {count} clip{'s' * (count > 1)}", ast_model(size), networks["float32"].frontend
+        works = {f"ASTModel, {kind}": peer(ast, frontend, clips, kind) for kind in kinds} | batched
+        works |= {f"ours, one pass, {kind}": ours(whole_clip(size, kind), clips) for kind in kinds}
+        tokens = "315 tokens a clip in both (AST has two more)"
+        show(f"d1 {title}", interleave(works, given.rounds), "clips", tokens, given.json)
+        print()
+        loop = load_own(f"random-{size}", "cpu")
         loop.pad_window = True
         use_attention(loop.learner, "explicit")
-        for count in COUNTS:
-            specs = [(generator.standard_normal((FRAMES, 80)) * 4 - 7).astype(np.float32) for _ in range(count)]
-            difference = compare(model, loop, specs[0])
-            ast = ast_model(size)
-            works = {
-                "ASTModel, float32": peer(ast, specs, False),
-                "ours, windows batched, float32": batched(model, specs, False),
-            }
-            works["ours, one pass, float32"] = batched(whole_clip(size), specs, False)
-            if bf16_on_cpu():
-                works |= {
-                    "ASTModel, bf16": peer(ast, specs, True),
-                    "ours, windows batched, bf16": batched(model, specs, True),
-                }
-                works["ours, one pass, bf16"] = batched(whole_clip(size), specs, True)
-            title = f"{size}, {count} clip{'s' * (count > 1)}"
-            show(
-                f"d1 {title}",
-                interleave(works, given.rounds),
-                "clips",
-                "315 tokens a clip in both (AST has two more)",
-                given.json,
-            )
-            print()
-            works = {
-                "loop over windows, float32": looped(loop, specs),
-                "ours, windows batched, float32": batched(model, specs, False),
-            }
-            if bf16_on_cpu():
-                works["ours, windows batched, bf16"] = batched(model, specs, True)
-            checked = f"outputs of full windows differ by at most {difference:.1e} in float32"
-            show(f"d2 {title}", interleave(works, given.rounds), "clips", checked, given.json)
-            print()
+        checked = (
+            f"Frames of full windows differ by at most {compare(networks['float32'], loop, clips[0]):.1e} in float32."
+        )
+        works = {"loop over windows, float32": looped(loop, clips), **batched}
+        show(f"d2 {title}", interleave(works, given.rounds), "clips", checked, given.json)
+        print()
 
 
-def compare(ours: Model, loop: Model, spec: np.ndarray) -> float:
-    """Largest difference between ours and the loop on the full windows of a clip."""
-    windows = [window for window in cut([spec], WINDOW) if window.frames == WINDOW]
-    with torch.inference_mode():
-        together = ours.encode_windows(windows, ours.grid.time)
-        alone = np.concatenate([loop.encode_windows([window], loop.grid.time) for window in windows])
-    return float(np.abs(together - alone).max())
+def compare(model: Model, loop: Model, clip: Signal) -> float:
+    """Return the largest difference between ours and the loop on the full windows of a clip."""
+    full = WINDOW // model.grid.patch_size[1] * (SECONDS * 100 // WINDOW)
+    return float(np.abs(model.embed(clip).frames[:full] - frames_by_loop(loop, clip)[:full]).max())
 
 
 if __name__ == "__main__":

@@ -35,17 +35,15 @@ import numpy as np
 import soundfile
 import torch
 from torch import Tensor
-from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import matpac_step, train_step
 from benchmarks.made import write_corpus
-from benchmarks.steps import NOW, made_batch
+from benchmarks.steps import flop_of, made_batch
 from benchmarks.timing import machine
 from unheard.config import override
 from unheard.embedding.job import Options
 from unheard.embedding.loading import load_own
 from unheard.files import write_json
-from unheard.model.transformer import use_attention
 from unheard.recipes import find_recipe
 from unheard.recipes.learner import build
 from unheard.recipes.recipe import Recipe
@@ -175,12 +173,7 @@ def trained(case: Case, device: str, place: Path) -> tuple[float, float]:
 def flop_of_window(case: Case) -> float:
     """Return the FLOP of the matrix products and the attention of a training step, for one window."""
     recipe = recipe_of(case)
-    learner, batch = build(recipe, 0), made_batch(recipe, case.frames, 2)
-    use_attention(learner, "explicit")
-    learner.begin_step(NOW)
-    with FlopCounterMode(display=False) as counter:
-        learner.losses(batch, learner.training_mask(batch))["loss"].backward()
-    return counter.get_total_flops() / len(batch.spec)
+    return flop_of(recipe, made_batch(recipe, case.frames, 2)) / 2
 
 
 def peer_rate(case: Case, device: str) -> float:

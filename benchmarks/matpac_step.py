@@ -122,10 +122,14 @@ def main() -> None:
     torch.set_num_threads(1)
     for title, (size, frames, count) in CASES.items():
         published = find_recipe("matpac")
-        recipe = replace(published, model=replace(published.model, size=size, frames=frames))
+        model, training = (
+            replace(published.model, size=size, frames=frames),
+            replace(published.training, clip_norm=CLIP),
+        )
+        recipe = replace(published, model=model, training=training)
         batch = made_batch(recipe, frames, count)
         baseline = {"MATPAC-style step, float32": baseline_step(build(recipe, 0), batch)}
-        compare_and_time(title, candidates(baseline, recipe, batch, CLIP), "samples", given)
+        compare_and_time(title, candidates(baseline, recipe, batch), "samples", given)
 
 
 if __name__ == "__main__":

@@ -1,25 +1,30 @@
-"""What rows a1 to a5 share: the step of our training loop, the candidates of a case, and their comparison."""
+"""What rows a1 to a7 share: the step of our training loop, its FLOP, the candidates of a case, and their comparison."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from itertools import count
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.timing import interleave, show
+from unheard.audio.frontend import Statistics
 from unheard.devices import bf16_on_cpu
 from unheard.model.masking import noise_size
-from unheard.model.transformer import AttentionKernel, use_attention
+from unheard.model.transformer import use_attention
 from unheard.objectives.base import Batch
 from unheard.objectives.teacher_schedules import TrainingProgress
 from unheard.recipes.learner import PretrainModule, build
 from unheard.recipes.recipe import Recipe
-from unheard.training.optim import build_optimiser
+from unheard.training.engine import Engine
+from unheard.training.loop import take_step
+from unheard.training.session import Session
 
-NOW, NEXT = TrainingProgress(100, 1000), TrainingProgress(101, 1000)
+NOW = TrainingProgress(100, 1000)  # of the first step
 RATE = 1e-6  # so that the weights hardly move
 
 
@@ -37,50 +42,50 @@ class Step:
         return self.items
 
 
-def made_batch(recipe: Recipe, frames: int, count: int) -> Batch:
+def made_batch(recipe: Recipe, frames: int, size: int) -> Batch:
     """Noise as spectrograms, without padding."""
     generator, grid = torch.Generator().manual_seed(0), build(recipe, 0).grid
-    spec = torch.randn(count, recipe.frontend.n_mels, frames, generator=generator)
-    noise = torch.rand(count, noise_size(recipe.model, recipe.mask, grid), generator=generator)
-    valid = torch.ones(count, grid.num_patches, dtype=torch.bool)
-    return Batch(spec, valid, torch.arange(count), torch.full((count,), frames), torch.zeros(count), noise)
+    spec = torch.randn(size, recipe.frontend.n_mels, frames, generator=generator)
+    noise = torch.rand(size, noise_size(recipe.model, recipe.mask, grid), generator=generator)
+    valid = torch.ones(size, grid.num_patches, dtype=torch.bool)
+    return Batch(spec, valid, torch.arange(size), torch.full((size,), frames), torch.zeros(size), noise)
 
 
-def our_step(learner: PretrainModule, batch: Batch, bf16: bool, compiled: bool, clip: float | None = None) -> Step:
-    """The step of our training loop."""
-    kernel: AttentionKernel = "explicit" if bf16 else "fused"
-    use_attention(learner, kernel)
-    if compiled:
-        learner.compile(dynamic=False)
-    optimiser = build_optimiser(learner, learner.recipe.training)
-    for group in optimiser.param_groups:
-        group["lr"] = RATE
+def our_step(learner: PretrainModule, batch: Batch, bf16: bool, compiled: bool) -> Step:
+    """The step that the loop of ``pretrain`` calls, without its loader (row c1)."""
+    training = replace(
+        learner.recipe.training,
+        learning_rate=RATE, precision="bf16" if bf16 else "float32", compile=compiled,
+    )  # fmt: skip
+    recipe = replace(learner.recipe, training=training)
+    session = Session(recipe, data="", fingerprint="", statistics=Statistics((0.0,), (1.0,)), total=NOW.total)
+    engine, numbers = Engine(training, "cpu"), count(NOW.step)
+    engine.setup(learner)
 
     def run() -> tuple[float, ...]:
-        learner.begin_step(NOW)
-        mask = learner.training_mask(batch)
-        with torch.autocast("cpu", torch.bfloat16, enabled=bf16):
-            losses = learner.losses(batch, mask)
-        optimiser.zero_grad()
-        losses["loss"].backward()
-        learner.before_step(NOW)
-        if clip is not None:
-            torch.nn.utils.clip_grad_norm_([p for p in learner.parameters() if p.grad is not None], clip)
-        optimiser.step()
-        learner.after_step(NEXT)
+        losses = take_step(session, engine, batch, next(numbers))
+        assert losses is not None
         return tuple(losses[f"loss/{name}"].item() for name in learner.objectives)
 
     return Step(run, len(batch.spec) * learner.recipe.mask.views)
 
 
-def candidates(
-    baseline: Mapping[str, Step], recipe: Recipe, batch: Batch, clip: float | None = None
-) -> dict[str, Step]:
+def flop_of(recipe: Recipe, batch: Batch) -> int:
+    """Return the FLOP of the matrix products and of attention of a step."""
+    learner = build(recipe, 0)
+    use_attention(learner, "explicit")  # the counter does not see the fused kernel of the CPU
+    learner.begin_step(NOW)
+    with FlopCounterMode(display=False) as counter:
+        learner.losses(batch, learner.training_mask(batch))["loss"].backward()
+    return counter.get_total_flops()
+
+
+def candidates(baseline: Mapping[str, Step], recipe: Recipe, batch: Batch) -> dict[str, Step]:
     """The baseline and our step in every form that this processor runs, with the same weights."""
     kinds = {"ours, float32": (False, False), "ours, float32, compiled": (False, True)}
     if bf16_on_cpu():
         kinds |= {"ours, bf16": (True, False), "ours, bf16, compiled": (True, True)}
-    return {**baseline, **{name: our_step(build(recipe, 0), batch, *kind, clip) for name, kind in kinds.items()}}
+    return {**baseline, **{name: our_step(build(recipe, 0), batch, *kind) for name, kind in kinds.items()}}
 
 
 def compare_and_time(

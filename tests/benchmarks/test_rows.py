@@ -48,7 +48,8 @@ OTHERS = {
     "embed_folder",
     "growth",
     "gpu",
-}  # peers with environments of their own, and commands instead of functions
+    "step_profile",
+}  # no peers, or peers with environments of their own, and commands instead of functions
 PROGRAMS = sorted(set(re.findall(r"programs\+=\(\"?(\w+)", (ROOT / "scripts" / "bench").read_text())))
 
 
@@ -82,6 +83,29 @@ def test_a_row_runs_for_one_round(
         assert row["rows"][0]["ratio"] == 1 and all(
             each["rounds"] == 1 and each["items_per_core_second"] > 0 for each in row["rows"]
         )
+
+
+def test_the_time_of_a_step_is_divided_among_its_operations(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from benchmarks import step_profile
+
+    monkeypatch.setattr(step_profile, "CASES", {"a7 tiny": ("tiny", 208, 2)})
+    monkeypatch.setattr(step_profile, "SIDE", 256)
+    monkeypatch.setattr(sys, "argv", ["step_profile", "--rounds", "1", "--json"])
+    step_profile.main()
+    rows = [json.loads(line) for line in capsys.readouterr().out.strip().splitlines()]
+    assert rows[0]["row"] == "a7 tiny, float32"
+    for row in rows:
+        *groups, step, bound = row["rows"]
+        assert [group["name"] for group in groups] == [*step_profile.GROUPS, step_profile.OTHER]
+        assert sum(group["fraction"] for group in groups) == pytest.approx(1, abs=0.01)
+        assert sum(group["ms"] for group in groups) == pytest.approx(step["ms"], rel=0.05)
+        assert groups[0]["fraction"] > 0.2 and bound["ms"] == pytest.approx(
+            row["gflop"] / row["gflop_per_s"] * 1000, rel=0.1
+        )
+    operations = ["aten::addmm", "aten::native_layer_norm_backward", "aten::_fused_adamw_", "aten::copy_", "aten::sum"]
+    assert [step_profile.group_of(name) for name in operations] == [*step_profile.GROUPS, step_profile.OTHER]
 
 
 def test_a_folder_is_embedded_by_both_sides(
