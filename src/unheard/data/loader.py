@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from types import TracebackType
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -13,6 +14,7 @@ from unheard.data.prefetch import BatchPlan, Prefetcher
 from unheard.data.store import Store
 from unheard.data.windows.crops import CropSampler, WindowSegments
 from unheard.data.windows.order import Indices
+from unheard.data.windows.reading_ahead import ShardReader
 from unheard.devices import to_device
 from unheard.errors import ConfigError
 from unheard.model.patches import Grid
@@ -20,7 +22,7 @@ from unheard.objectives.base import Batch
 from unheard.remote.shards import RemoteShards
 
 AHEAD = 64
-"""Steps after which a shard that is downloaded in advance is used (our choice)."""
+"""Steps after which a shard that is read or downloaded in advance is used (our choice)."""
 
 
 class PretrainLoader(Prefetcher[Batch]):
@@ -67,6 +69,8 @@ class PretrainLoader(Prefetcher[Batch]):
         self.share, self.transforms = plan.share, transforms
         self.mixtures = plan.mixtures
         self.numbers = grid.num_patches if numbers is None else numbers
+        files = store.files if sampler.in_blocks else []
+        self._reader = ShardReader(files) if files else None
 
     @property
     def epoch_size(self) -> int:
@@ -104,13 +108,22 @@ class PretrainLoader(Prefetcher[Batch]):
         return batch
 
     def _expect(self, step: int) -> None:
-        """Download the shards of a later step of this process in the background, if they are at addresses."""
-        if isinstance(self.store.shards, RemoteShards):
+        """Download or read the shards of a later step of this process in the background."""
+        ahead = self.store.shards if isinstance(self.store.shards, RemoteShards) else self._reader
+        if ahead is not None:
             epochs, positions = (
                 values[self.share.local_slice] for values in self.sampler.positions(step, self.share.batch_size)
             )
             clips = self.sampler.draw(epochs, positions)[0]
-            self.store.shards.expect(np.unique(self.store.index.shard[clips]).tolist())
+            ahead.expect(np.unique(self.store.index.shard[clips]).tolist())
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Stop the threads."""
+        super().__exit__(kind, error, trace)
+        if self._reader is not None:
+            self._reader.close()
 
     def _windows(
         self, epochs: Indices, positions: Indices

@@ -21,7 +21,7 @@ from torch import Tensor
 from unheard.audio.framing import INT16_SCALE, Frontend
 from unheard.audio.frontend_kinds import AnyFrontendConfig, build_frontend
 from unheard.audio.resample import resample
-from unheard.data.shard_layout import HEADER, Frames, Header, Index, Texts, dequantise
+from unheard.data.shard_layout import HEADER, Frames, Header, Index, Texts, dequantise, shard_name
 from unheard.data.windows.crops import WindowSegments
 from unheard.devices import to_device
 from unheard.errors import DataError
@@ -56,6 +56,13 @@ class Store(ABC):
 
     def __len__(self) -> int:
         return len(self.frames)
+
+    @property
+    def files(self) -> list[Path]:
+        """Return the shards as local files; empty if they are in memory or at an address."""
+        if self.folder is None or isinstance(self.shards, RemoteShards):
+            return []
+        return [self.folder / shard_name(number) for number in range(len(self.shards))]
 
     def categories(self, column: Literal["domain", "label", "caption"]) -> tuple[list[str], Int32[np.ndarray, " n"]]:
         """Return the different texts of a column, sorted, and the number of each clip's text; see `Texts.categories`.

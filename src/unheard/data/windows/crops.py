@@ -145,6 +145,11 @@ class CropSampler:
             )
         self._blocks = self._slots.before(first_clips), together
 
+    @property
+    def in_blocks(self) -> bool:
+        """Return whether windows are shuffled within a few shards at a time."""
+        return self._blocks is not None
+
     def _order(self, positions: Indices, epoch: int) -> Indices:
         if self._blocks is None:
             return epoch_order(positions, self.size, self.seed, epoch)

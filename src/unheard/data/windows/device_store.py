@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import torch
 from jaxtyping import Float, Int64
@@ -48,6 +50,11 @@ class DeviceStore(SpecStore):
             for begin in range(0, len(shard), ROWS):
                 part = np.array(shard[begin : begin + ROWS])  # a copy, because mapped files cannot be written
                 self._rows[first + begin : first + begin + len(part)] = torch.from_numpy(part)
+
+    @property
+    def files(self) -> list[Path]:
+        """Return nothing: windows are cut from the memory of the device."""
+        return []
 
     @property
     def nbytes(self) -> int:

@@ -1,0 +1,57 @@
+"""Shards that a background thread reads before windows are cut from them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from queue import SimpleQueue
+from threading import Event, Thread
+
+CHUNK = 2**20
+"""Bytes of one read."""
+
+
+class ShardReader:
+    """Reads whole files in a thread, so that the operating system has them in memory when windows are cut.
+
+    Windows in random order are small reads at random places of a mapped file. Reading the file from its start is nine
+    times as fast (docs/log.md, 2026-11-30). `madvise` reads only a part of a large file.
+
+    Parameters
+    ----------
+    files : sequence of Path
+        Shards, by number.
+    """
+
+    def __init__(self, files: Sequence[Path]) -> None:
+        self.files = files
+        self._expected: set[int] = set()
+        self._queue: SimpleQueue[Path] = SimpleQueue()
+        self._stop = Event()
+        self._thread: Thread | None = None
+
+    def expect(self, numbers: Iterable[int]) -> None:
+        """Read the shards of a later step, except those of the step before it."""
+        wanted = set(numbers)
+        for number in sorted(wanted - self._expected):
+            self._queue.put(self.files[number])
+        self._expected = wanted
+        if self._thread is None:
+            self._thread = Thread(target=self._run, name="shards", daemon=True)
+            self._thread.start()
+
+    def close(self) -> None:
+        """Stop the thread after its current read."""
+        self._stop.set()
+        self._queue.put(Path())  # the thread may wait for a file
+
+    def _run(self) -> None:
+        buffer = bytearray(CHUNK)
+        while not self._stop.is_set():
+            path = self._queue.get()
+            try:
+                with path.open("rb", buffering=0) as file:
+                    while not self._stop.is_set() and file.readinto(buffer):
+                        pass
+            except OSError:  # the thread that cuts windows meets the same error and raises it
+                continue
