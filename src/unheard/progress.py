@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Generator, Iterable, Iterator
+from threading import Lock
 from typing import Protocol, TypeVar, runtime_checkable
 
 Item = TypeVar("Item")
+Mine = TypeVar("Mine", bound="Done")
 SHORT = 10
 """Seconds; a shorter remaining time is not printed in lines (our choice)."""
 
@@ -57,6 +60,53 @@ def _lines(items: Iterable[Item], total: int, description: str) -> Iterator[Item
             left = (time.monotonic() - begin) / done * (total - done)
             ending = f", about {duration(left)} left" if left >= SHORT else ""
             print(f"{description}: {done}/{total}{ending}", file=sys.stderr, flush=True)
+
+
+class Done:
+    """Shows by a `Track` how much is done, for work that is read ahead, or is not counted in items; a context manager.
+
+    All of it is shown as done when the context ends without an error. Threads may share an object.
+
+    Parameters
+    ----------
+    track : Track
+    total : int
+    description : str
+
+    Attributes
+    ----------
+    stopped : bool
+        Whether the display has ended the iteration early.
+    """
+
+    def __init__(self, track: Track, total: int, description: str) -> None:
+        self._total, self._lock = total, Lock()
+        self._shown = iter(track(range(total), total, description))
+        self._amount, self._count, self.stopped = 0.0, 0, False
+        self._next()  # the first item is begun
+
+    def add(self, amount: float = 1.0) -> None:
+        """Count what is done; only whole numbers are shown."""
+        with self._lock:
+            self._amount += amount
+            while self._count < min(self._total, int(self._amount)):
+                self._count += 1
+                self._next()
+
+    def _next(self) -> None:
+        ended = next(self._shown, None) is None
+        self.stopped = self.stopped or (ended and self._count < self._total)
+
+    def __enter__(self: Mine) -> Mine:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        """End the display."""
+        with self._lock:
+            if kind is None and not self.stopped:
+                deque(self._shown, maxlen=0)
+            if isinstance(self._shown, Generator):
+                self._shown.close()
 
 
 def duration(seconds: float) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from itertools import groupby
+from itertools import groupby, takewhile
 from pathlib import Path
 from typing import TypeVar
 
@@ -21,12 +21,13 @@ from unheard.embedding.segments import (
     read_segments,
     windows_ahead,
 )
+from unheard.embedding.table_jobs.audio_progress import AudioProgress
 from unheard.embedding.table_jobs.inputs import checked_options, expand, rows_left, table_identity
 from unheard.embedding.table_jobs.report import BulkReport, NothingReadError
 from unheard.embedding.table_jobs.spool import FrameSpool
 from unheard.embedding.tables import TableWriter, absolute
 from unheard.errors import AudioError, ConfigError, shown
-from unheard.progress import Track, silent
+from unheard.progress import Done, Track, silent
 from unheard.read_ahead import read_ahead
 
 Source = TypeVar("Source")
@@ -87,12 +88,13 @@ def embed_files(
     skipped, embedded = _Skipped(options), 0
     with TableWriter(out, identity(model, options), model.row_size(options), resume, overwrite) as table:
         todo, earlier = _todo(files, table, model.sample_rate, skipped)
-        for file, piece, last in _embeddings(model, table, track(todo, len(todo), "embedding"), options, skipped):
-            embedded += last
-            if options.frames:
-                table.add(str(file), piece.frames, last, seconds=piece.seconds, time_ms=piece.times_ms)
-            else:
-                table.add(str(file), piece.scene, seconds=piece.seconds)
+        with AudioProgress(todo, track) as done:
+            for file, piece, last in _embeddings(model, table, todo, options, skipped, done):
+                embedded += last
+                if options.frames:
+                    table.add(str(file), piece.frames, last, seconds=piece.seconds, time_ms=piece.times_ms)
+                else:
+                    table.add(str(file), piece.scene, seconds=piece.seconds)
         if not embedded and not table.done():
             skipped.refuse(f"{len(files)} files")
         rows = table.finish()
@@ -145,17 +147,24 @@ def embed_rows(
         def load(row: SegmentRow) -> Iterator[Segment]:
             yield load_segment(row, model.sample_rate)
 
+        def skip(sound: Sound, error: AudioError) -> None:
+            skipped(sound, error)
+            done.add()
+
         def loaded() -> Iterator[Segment]:
-            for begun, readers in _begun(model, table, track(left, len(left), "embedding"), lambda row: row.path):
+            rows = takewhile(lambda row: not done.stopped, left)
+            for begun, readers in _begun(model, table, rows, lambda row: row.path):
                 for row, segments in read_ahead(begun, load, readers, waiting=1):
                     try:
                         yield from segments
                     except AudioError as error:
-                        skipped(row.path, error)
+                        skip(row.path, error)
 
-        for segment, vector in embed_segments(model, loaded(), options, skipped, waiting=1):
-            embedded += 1
-            table.add(segment.path, vector, start=segment.start, end=segment.end)
+        with Done(track, len(left), "embedding") as done:
+            for segment, vector in embed_segments(model, loaded(), options, skip, waiting=1):
+                embedded += 1
+                table.add(segment.path, vector, start=segment.start, end=segment.end)
+                done.add()
         if not embedded and not stored:
             skipped.refuse(f"{len(todo)} segments")
         rows = table.finish()
@@ -184,7 +193,7 @@ def _embed_windows(
 
         def windows() -> Iterator[Segment]:
             nonlocal embedded
-            for begun, readers in _begun(model, table, track(todo, len(todo), "embedding"), str):
+            for begun, readers in _begun(model, table, done.sources(todo), str):
                 for file, segments in cut_files(begun, model.sample_rate, window, hop, stored, readers):
                     latest = stored(file)
                     try:
@@ -195,10 +204,13 @@ def _embed_windows(
                     except AudioError as error:
                         kept = f"; its rows up to {latest:g} s are kept" if latest > 0 else ""
                         skipped(file, AudioError(f"{error}{kept}"))
+                    done.file()
 
-        for segment, vector in embed_segments(model, windows(), options, skipped, windows_ahead(window)):
-            written += 1
-            table.add(segment.path, vector, start=segment.start, end=segment.end)
+        with AudioProgress(todo, track) as done:
+            for segment, vector in embed_segments(model, windows(), options, skipped, windows_ahead(window)):
+                written += 1
+                table.add(segment.path, vector, start=segment.start, end=segment.end)
+                done.reach(segment.path, segment.end)
         if not written and not table.done():
             skipped.refuse(f"{len(files)} files")
         rows = table.finish()
@@ -206,7 +218,12 @@ def _embed_windows(
 
 
 def _embeddings(
-    model: EmbeddingModel, table: TableWriter, files: Iterable[str], options: Options, skipped: _Skipped
+    model: EmbeddingModel,
+    table: TableWriter,
+    files: Iterable[str],
+    options: Options,
+    skipped: _Skipped,
+    done: AudioProgress,
 ) -> Iterator[tuple[Sound, Embedding, bool]]:
     """Embed files in order; yield each in one piece, or several if it has many frames, and whether it is the last."""
     if options.pool == "none":  # the rows are the frames; a scene of all frames would hold them again
@@ -216,12 +233,14 @@ def _embeddings(
         def skip(sound: Sound, error: AudioError) -> None:
             spool.discard(sound)
             skipped(sound, error)
+            done.file()
 
-        for begun, readers in _begun(model, table, files, str):
-            for sound, embedding in model.embed_many(begun, options, skip, readers, spool.add):
+        for begun, readers in _begun(model, table, done.sources(files), str):
+            for sound, embedding in model.embed_many(begun, options, skip, readers, spool.add, done.audio):
                 for piece, last in spool.pieces(sound, embedding):
                     yield sound, piece, last
                 spool.discard(sound)
+                done.file()
 
 
 def _begun(
