@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import takewhile
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, ClassVar
@@ -33,7 +34,7 @@ from unheard.jobs.plan import Outcome, Task, tasks_folder
 from unheard.jobs.running import Job, Parts, TaskReport, do_array_task, do_tasks, refuse_interrupted
 from unheard.jobs.session import FEWER, Do, OpenedWork
 from unheard.outputs import locked_file
-from unheard.progress import Track, silent
+from unheard.progress import Done, Track, silent
 from unheard.read_ahead import reader_count
 
 TIMED = 8
@@ -208,13 +209,17 @@ def _ignore(sound: Sound, error: AudioError) -> None:
 
 def _score(scorer: FileScorer, track: Track, task: Task) -> Outcome:
     """Score the files of a task and write their rows."""
-    files, skipped = [file for group in task.items for file in group], dict[str, str]()
+    files, skipped, found = [file for group in task.items for file in group], dict[str, str](), []
 
     def skip(sound: Sound, error: AudioError) -> None:
         skipped[str(sound)] = str(error)
+        done.add()
 
     with clear_errors(task.part):
-        found = list(scorer.scores(track(files, len(files), "predicting"), skip))
+        with Done(track, len(files), "predicting") as done:
+            for scored in scorer.scores(takewhile(lambda file: not done.stopped, files), skip):
+                found.append(scored)
+                done.add()
         write_scores(_part(task.part), scorer.labels, found)
     return Outcome(task.number, len(files) - len(skipped), 0, len(found), tuple(skipped.items()))
 
