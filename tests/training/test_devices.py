@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from unheard.config import override
+from unheard.devices import bf16_on_cpu, device_of_worker
 from unheard.embedding.loading import load
 from unheard.errors import ConfigError
 from unheard.evaluation.hear.head import Head, HyperParams
@@ -89,14 +90,17 @@ def batch_of(learner: PretrainModule) -> Batch:
     )  # fmt: skip
 
 
-def one_step(name: str, device: str) -> tuple[dict[str, float], dict[str, Tensor], dict[str, Tensor]]:
-    """Losses, gradients and weights after a step."""
+Found = tuple[dict[str, float], dict[str, Tensor], dict[str, Tensor]]
+"""Losses, gradients and weights after a step."""
+
+
+def one_step(name: str, device: str, *extra: str) -> Found:
     found = [
         "objectives.distill.teachers.0.dim=6",
         "objectives.contrast.text_dim=7",
         'objectives.supervise.classes=["a","b","c"]',
     ]
-    recipe = override(find_recipe(name), [*SETTINGS, EAGER, *found])
+    recipe = override(find_recipe(name), [*SETTINGS, EAGER, *found, *extra])
     recipe = replace(recipe, training=replace(recipe.training, accumulate=1 if name == "clap-mini" else 2))
     learner = build(recipe)
     for module in learner.modules():  # its dropout takes other random numbers on another device
@@ -115,25 +119,53 @@ def one_step(name: str, device: str) -> tuple[dict[str, float], dict[str, Tensor
     return losses, gradients, {key: value.detach().cpu() for key, value in learner.state_dict().items()}
 
 
-@DEVICES
-@pytest.mark.parametrize("name", ["msm-mae", "audiomae", "m2d", "matpac++", "sup-mam-clap", "clap-mini"])
-def test_one_step_is_that_of_the_cpu(name: str, device: str) -> None:
-    expected, expected_gradients, expected_weights = one_step(name, "cpu")
-    values, gradients, weights = one_step(name, device)
+def assert_same_step(found: Found, wanted: Found) -> None:
+    values, gradients, weights = found
+    expected, expected_gradients, expected_weights = wanted
     for key in expected:
         if key.startswith("loss"):
             assert values[key] == pytest.approx(expected[key], rel=1e-3), key
-    whole = torch.cat([value.flatten() for value in expected_gradients.values()]).norm()
-    parted = torch.cat([(gradients[key] - value).flatten() for key, value in expected_gradients.items()]).norm()
-    assert float(parted / whole) < 1e-3
-    for (
-        key,
-        value,
-    ) in (
-        expected_weights.items()
-    ):  # Adam's first step is the sign of a gradient: where that is rounding, two rates apart
+    assert error_of(gradients, expected_gradients) < 1e-3
+    for key, value in expected_weights.items():
+        # Adam's first step is the sign of a gradient: where that is rounding, two rates apart
         if value.is_floating_point():
             assert float((weights[key] - value).abs().max()) <= 2.1e-3, key
+
+
+def error_of(gradients: dict[str, Tensor], wanted: dict[str, Tensor]) -> float:
+    """Norm of the difference of all gradients, relative to the norm of the wanted ones."""
+    whole = torch.cat([value.flatten() for value in wanted.values()]).norm()
+    parted = torch.cat([(gradients[key] - value).flatten() for key, value in wanted.items()]).norm()
+    return float(parted / whole)
+
+
+@DEVICES
+@pytest.mark.parametrize("name", ["msm-mae", "audiomae", "m2d", "matpac++", "sup-mam-clap", "clap-mini"])
+def test_one_step_is_that_of_the_cpu(name: str, device: str) -> None:
+    assert_same_step(one_step(name, device), one_step(name, "cpu"))
+
+
+@DEVICES
+@pytest.mark.parametrize("name", ["audiomae", "matpac++"])
+def test_one_step_with_activation_checkpointing_is_that_of_the_cpu(name: str, device: str) -> None:
+    found = one_step(name, device, "training.activation_checkpointing=true")
+    assert_same_step(found, one_step(name, "cpu"))
+
+
+@DEVICES
+@pytest.mark.parametrize("name", ["msm-mae", "matpac++"])
+def test_a_step_in_bf16_is_near_one_in_float32(name: str, device: str) -> None:
+    if device == "cpu" and not bf16_on_cpu():
+        pytest.skip("this processor has no bf16")
+    values, gradients, weights = one_step(name, device, "training.precision=bf16")
+    expected, expected_gradients, expected_weights = one_step(name, "cpu")
+    for key in expected:
+        if key.startswith("loss"):
+            assert values[key] == pytest.approx(expected[key], rel=2e-2), key
+    assert 0 < error_of(gradients, expected_gradients) < 0.1
+    assert {key: value.dtype for key, value in weights.items()} == {
+        key: value.dtype for key, value in expected_weights.items()
+    }
 
 
 @DEVICES
@@ -226,6 +258,16 @@ def test_stacked_heads_learn_what_heads_one_by_one_do(multilabel: bool, device: 
     for one, other in zip(stacked.predict(x.to(place), 7), sequential.predict(x, 7), strict=True):
         assert one.device.type == "cpu"
         torch.testing.assert_close(one, other, atol=1e-3, rtol=1e-3)
+
+
+@pytest.mark.parametrize(("count", "devices"), [(1, ["cuda"] * 4), (3, ["cuda:0", "cuda:1", "cuda:2", "cuda:0"])])
+def test_workers_take_several_gpus_in_turn(count: int, devices: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    threads = torch.get_num_threads()
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+    assert [device_of_worker("auto", worker, threads) for worker in range(4)] == devices
+    assert [device_of_worker("cuda:1", worker, threads) for worker in range(2)] == ["cuda:1"] * 2
+    assert [device_of_worker("cpu", worker, threads) for worker in range(2)] == ["cpu"] * 2
 
 
 @pytest.mark.parametrize(("device", "message"), [("tpu", "usable: auto"), ("meta", "CUDA_VISIBLE_DEVICES")])

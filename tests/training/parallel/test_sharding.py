@@ -96,6 +96,17 @@ def test_a_sharded_run_is_that_of_one_process_and_resumes_on_three_and_on_one(so
         assert losses(tmp_path / run) == pytest.approx(losses(tmp_path / "one"), rel=1e-4)
 
 
+@pytest.mark.gpu
+@pytest.mark.skipif(torch.cuda.device_count() < 2, reason="needs two GPUs")
+@pytest.mark.parametrize("shard", ["true", "false"])
+def test_a_run_on_two_gpus_is_that_of_the_cpu(shard: str, sounds: Path, tmp_path: Path) -> None:
+    changed = [*SETTINGS, f"training.shard={shard}", "training.precision=float32", "training.compile=false"]
+    pretrain(sounds, tmp_path / "one", override(find_recipe("msm-mae"), changed), device="cpu")
+    asked = [part for setting in changed for part in ("--set", setting)]
+    processes(2, "unheard", "pretrain", sounds, "-o", tmp_path / "two", "--device", "cuda", *asked)
+    assert losses(tmp_path / "two") == pytest.approx(losses(tmp_path / "one"), rel=1e-3)
+
+
 def test_parts_of_a_checkpoint_are_joined_and_missing_ones_are_named(tmp_path: Path) -> None:
     from safetensors.torch import save_file
 
