@@ -7,6 +7,7 @@ import os
 import struct
 import wave
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -192,3 +193,44 @@ def test_samples_are_given_before_the_end_of_the_stream() -> None:
         np.testing.assert_array_equal(decoder.read(100), sounds(2)[:100])
         sender.write(content[at + 808 : at + 1608])
         np.testing.assert_array_equal(decoder.read(100), sounds(2)[100:200])
+
+
+class Pipe(io.RawIOBase):
+    """A file that is written and never seeked."""
+
+    def __init__(self) -> None:
+        self.content = bytearray()
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self.content += bytes(data)
+        return len(bytes(data))
+
+
+@pytest.mark.parametrize(
+    ("codec", "layout", "subtype", "error"),
+    [
+        ("pcm_u8", "u8", "PCM_U8", 2**-7),
+        ("pcm_s16le", "s16", "PCM_16", 2**-15),
+        ("pcm_s24le", "s32", "PCM_24", 2**-23),
+        ("pcm_s32le", "s32", "PCM_32", 2**-24),
+        ("pcm_f32le", "flt", "FLOAT", 0.0),
+        ("pcm_f64le", "dbl", "DOUBLE", 0.0),
+    ],
+)
+def test_what_ffmpeg_writes_to_a_pipe_is_read(codec: str, layout: str, subtype: str, error: float) -> None:
+    av = pytest.importorskip("av")
+    pipe, wanted = Pipe(), 0.9 * sounds(2, 5000)
+    with av.open(pipe, "w", format="wav") as container:
+        stream = container.add_stream(codec, rate=RATE, layout="stereo")
+        frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(wanted.T), format="fltp", layout="stereo")
+        frame.sample_rate = RATE
+        for converted in av.AudioResampler(format=layout, layout="stereo", rate=RATE).resample(frame):
+            container.mux(stream.encode(converted))
+        container.mux(stream.encode(None))
+    assert b"data\xff\xff\xff\xff" in pipe.content
+    found, decoder = decoded(bytes(pipe.content))
+    assert (decoder.subtype, decoder.frames, decoder.note) == (subtype, 0, "")
+    np.testing.assert_allclose(found, wanted, atol=error, rtol=0)
