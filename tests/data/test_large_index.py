@@ -34,6 +34,8 @@ sampler = CropSampler(store.frames, 208, 0)
 ids, starts = sampler.draw(*sampler.positions(10**6, 512))
 domains, numbers = store.categories("domain")
 assert (domains, numbers.dtype.itemsize, len(numbers)) == (["speech"], 4, len(store))
+balanced = CropSampler(store.frames, 208, 0, domains=numbers)
+assert len(set(balanced.draw(*balanced.positions(10**6, 512))[0].tolist())) > 500
 print(private() - before, len(store), len(set(ids.tolist())), store.names[len(store) - 1])
 """
 

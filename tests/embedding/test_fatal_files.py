@@ -48,16 +48,26 @@ def test_a_file_that_kills_the_process_is_named_and_skipped(tmp_path):
 
 
 PARTS = """
-import os, sys, time
-from unheard.audio import decode, waveform
+import json, os, pathlib, sys, time
+import pyarrow.parquet as pq
+from unheard.audio import decode
 from unheard.embedding import segments, tables
 from unheard.embedding.bulk import embed_segments_table, embed_table
 from unheard.embedding.job import Options
+kind, folder, out, second = *sys.argv[1:4], float(sys.argv[4])
+parts = tables.parts_folder(pathlib.Path(out))
 begin = decode._Sndfile._next
+def stored():
+    try:
+        names = json.loads((parts / "manifest.json").read_text())["files"]
+        return any(path.endswith("1.wav") for name in names for path in pq.read_table(parts / name)["path"].to_pylist())
+    except FileNotFoundError:
+        return False
 def crash(self, count):
-    self.calls = getattr(self, "calls", 0) + 1
-    if str(self.path).endswith("1.wav") and (sys.argv[1] == "segments" or self.calls == 2):
+    if str(self.path).endswith("1.wav") and self.came >= 16000 * second:
         time.sleep(0.5)
+        while sys.argv[5] == "stored" and not stored():
+            time.sleep(0.05)
         os.kill(os.getpid(), 9)
     return begin(self, count)
 decode._Sndfile._next = crash
@@ -66,16 +76,20 @@ if __name__ == "__main__":
     tables.PART_SECONDS, segments.PENDING = 0.0, 1
     model = load("random-tiny")
     model.set_speed(workers=3, batch_size=2)
-    if sys.argv[1] == "segments":
-        report = embed_segments_table(model, sys.argv[2] + "/parts.csv", sys.argv[3], resume=True)
+    if kind == "segments":
+        report = embed_segments_table(model, folder + "/parts.csv", out, resume=True)
     else:
-        report = embed_table(model, [sys.argv[2]], sys.argv[3], Options(frames=False, window=2.0), resume=True)
+        report = embed_table(model, [folder], out, Options(frames=False, window=2.0), resume=True)
     print([os.path.basename(path) for path, _ in report.skipped], report.rows)
 """
 
 
-@pytest.mark.parametrize("kind", ["windows", "segments"])
-def test_a_file_of_many_rows_that_kills_the_process_is_found(tmp_path, kind):
+@pytest.mark.parametrize(
+    ("kind", "second", "before"),
+    [("windows", 30, "none"), ("windows", 60, "stored"), ("segments", 0, "none"), ("segments", 2, "stored")],
+)
+def test_a_file_of_many_rows_that_kills_the_process_is_found(tmp_path, kind, second, before):
+    """Before it dies, no row of the file is stored, or some are; those are kept."""
     folder, out = tmp_path / "audio", tmp_path / "emb.parquet"
     folder.mkdir()
     for index in range(4):
@@ -84,15 +98,17 @@ def test_a_file_of_many_rows_that_kills_the_process_is_found(tmp_path, kind):
     rows = [f"{index}.wav,{start},{start + 1}" for start in range(3) for index in range(4)]
     (folder / "parts.csv").write_text("path,start,end\n" + "\n".join(rows) + "\n")
     (tmp_path / "job.py").write_text(PARTS)
-    command = [sys.executable, str(tmp_path / "job.py"), kind, str(folder), str(out)]
-    assert subprocess.run(command, capture_output=True).returncode == -9
-    done = subprocess.run(command, capture_output=True, text=True)
+    command = [sys.executable, str(tmp_path / "job.py"), kind, str(folder), str(out), str(second), before]
+    assert subprocess.run(command, capture_output=True, timeout=120).returncode == -9
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("['1.wav']")
     names = [Path(path).name for path in pq.read_table(out)["path"].to_pylist()]
+    each = 2 if kind == "windows" else 3
     assert {name: names.count(name) for name in ("0.wav", "2.wav", "3.wav")} == dict.fromkeys(
-        ("0.wav", "2.wav", "3.wav"), 2 if kind == "windows" else 3
+        ("0.wav", "2.wav", "3.wav"), each
     )
+    assert ("1.wav" in names) == (before == "stored")
 
 
 def test_two_deaths_while_parts_of_a_good_file_are_read_do_not_leave_it_out(tmp_path):

@@ -12,7 +12,9 @@ import torch
 
 import unheard
 from unheard.cli import main
+from unheard.datasets.generate import make_sounds
 from unheard.embedding.embedder import Model
+from unheard.embedding.loading import name_of, named
 from unheard.errors import CheckpointError
 from unheard.files import read_json, write_json
 from unheard.weights.checkpoint import load_model
@@ -57,6 +59,27 @@ def test_a_checkpoint_embeds_and_starts_a_run(run: Path, tmp_path: Path) -> None
     np.testing.assert_allclose(stored[0], model.embed(sounds / "0.wav").scene, atol=1e-5)
     words = ["--init", str(step), "-o", str(tmp_path / "run"), "--steps", "1", "--device", "cpu"]
     assert main(["pretrain", str(sounds), *words]) == 0
+
+
+def test_the_name_of_a_checkpoint_in_results_has_the_name_of_its_run(
+    run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that checkpoints of several runs at one step can be compared."""
+    other = shutil.copytree(run, tmp_path / "other")
+    steps = [each / "checkpoints" / "step-00000002" for each in (run, other)]
+    assert [name_of(step) for step in steps] == ["run-step-00000002", "other-step-00000002"]
+    assert list(named([run, *steps, unheard.load(run / "model")], first="model")) == [
+        "model", "run-step-00000002", "other-step-00000002", "run",
+    ]  # fmt: skip
+    monkeypatch.chdir(steps[1])
+    assert name_of(".") == name_of(unheard.load(".")) == "other-step-00000002"
+    (tmp_path / "table").mkdir()
+    make_sounds(tmp_path / "table", clips=12)
+    words = ["--head", "linear", "--seeds", "1", "--compare", str(steps[1]), "--device", "cpu"]
+    assert (
+        main(["probe", str(steps[0]), str(tmp_path / "table" / "labels.csv"), "-o", str(tmp_path / "p"), *words]) == 0
+    )
+    assert "| other-step-00000002 | linear |" in (tmp_path / "p" / "probe.md").read_text()
 
 
 def test_checkpoints_at_multiples_of_a_step_are_kept(run: Path, tmp_path: Path) -> None:

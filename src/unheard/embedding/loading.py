@@ -17,6 +17,7 @@ from unheard.errors import ConfigError
 from unheard.teachers.load import load_teacher
 from unheard.weights.built_in import DEFAULT, open_model, origin_of
 from unheard.weights.names import HEAR, HF, model_address
+from unheard.weights.step import is_step
 
 
 @overload
@@ -117,10 +118,23 @@ def named(
 
 
 def name_of(model: EmbeddingModel | str | Path) -> str:
-    """Return the name of a model in comparisons: its folder, its built-in name, or what the user wrote."""
+    """Return the name of a model in comparisons: its folder, its built-in name, or what the user wrote.
+
+    The name of ``RUN/model`` is that of its run, the name of a checkpoint is ``RUN-step-00001000``.
+    """
     if isinstance(model, EmbeddingModel):
-        return Path(model.origin).name if model.origin else model.description
-    return Path(model).resolve().name if Path(model).exists() else str(model)
+        if not model.origin:
+            return model.description
+        return _folder_name(Path(model.origin)) if Path(model.origin).exists() else Path(model.origin).name
+    return _folder_name(Path(model)) if Path(model).exists() else str(model)
+
+
+def _folder_name(path: Path) -> str:
+    """Return the name of a model on this machine."""
+    folder = path.resolve()
+    if is_step(folder):
+        return f"{folder.parent.parent.name}-{folder.name}"
+    return folder.parent.name if folder.name == "model" and (folder.parent / "config.json").is_file() else folder.name
 
 
 def refuse_same_names(names: Sequence[str]) -> None:

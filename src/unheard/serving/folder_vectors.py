@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 from collections.abc import Iterable, Iterator
+from copy import copy
 from dataclasses import dataclass, replace
 from pathlib import Path
 from threading import Event, Thread
@@ -23,7 +24,7 @@ from jaxtyping import Float32
 
 from unheard.addresses import address_of, named
 from unheard.embedding.bulk import embed_table
-from unheard.embedding.embedding_model import EmbeddingModel
+from unheard.embedding.embedding_model import EmbeddingModel, Pending
 from unheard.embedding.identity import SOURCE, identity
 from unheard.embedding.job import Options
 from unheard.embedding.search import EmbeddingTable
@@ -108,15 +109,21 @@ class FolderVectors:
         self.progress = Progress(total=len(library.files))
         self._found: Embedded | None = None
         self._stop = Event()
-        self._thread = Thread(target=self._run, name="unheard-embed", daemon=True)
+        self._thread = Thread(target=self._run, name="unheard-embed")
 
     def start(self) -> None:
         """Start the thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """End the thread; rows that are computed stay in the cache."""
+        """End the thread after its batch; rows that are computed stay in the cache.
+
+        A thread that the process leaves running is killed with it: the file that it reads would count as one on which
+        the process died, and PyTorch may abort.
+        """
         self._stop.set()
+        if self._thread.is_alive():
+            self._thread.join()
 
     def wait(self, seconds: float | None = None) -> None:
         """Wait for the thread."""
@@ -154,7 +161,7 @@ class FolderVectors:
         with locked_file(self.folder / "files.json"):
             drop_changed(table, _known_stamps(self.folder / "files.json"), stamps)
             write_json(self.folder / "files.json", {"stamps": stamps})
-            report = embed_table(self._model, paths, table, OPTIONS, resume=True, track=self._track)
+            report = embed_table(self._stoppable(), paths, table, OPTIONS, resume=True, track=self._track)
         self.progress = replace(self.progress, skipped=report.skipped, done=self.progress.total)
         opened = EmbeddingTable(table)
         files, values = [], []
@@ -164,6 +171,18 @@ class FolderVectors:
             values.append(vectors(block)[[file is not None for file in there]])
         key = hashlib.sha256(json.dumps([self.folder.name, stamps]).encode()).hexdigest()
         return Embedded(opened, files, np.ascontiguousarray(np.concatenate(values), np.float32), key)
+
+    def _stoppable(self) -> EmbeddingModel:
+        """Return a copy of the model that encodes no further batch when the server stops: a file may last hours."""
+        model, encode = copy(self._model), self._model.encode
+
+        def unless_stopped(pending: Pending, options: Options) -> None:
+            if self._stop.is_set():
+                raise _Stopped
+            encode(pending, options)
+
+        model.encode = unless_stopped  # type: ignore[method-assign]
+        return model
 
     def _track(self, items: Iterable[Item], total: int, description: str) -> Iterator[Item]:
         """Count the files that are embedded; those of an earlier run count from the start."""

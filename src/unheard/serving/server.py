@@ -78,7 +78,10 @@ def serve(
         ready(address)
         if vectors is not None:
             vectors.start()
-        uvicorn.Server(config).run(sockets=[bound])
+        try:
+            uvicorn.Server(config).run(sockets=[bound])
+        finally:
+            bench.close()
 
 
 def _bind(host: str, port: int) -> socket.socket:

@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from jaxtyping import Bool, Float32, Float64, Int64, UInt64
+from jaxtyping import Bool, Float32, Float64, Int64, Integer, UInt64
 from numpy.typing import ArrayLike
 
+from unheard.data.windows.groups import GroupSlots
 from unheard.data.windows.order import GOLDEN_GAMMA, Indices, Slots, block_order, epoch_order, splitmix64
 from unheard.errors import ConfigError, DataError
 
@@ -81,9 +82,9 @@ class CropSampler:
     crops : {"length", "one"}
         Slots of a clip in one epoch: as many as windows fit its length, rounded up, so that an epoch is one pass over
         the audio; or one (MSM-MAE reference).
-    domains : sequence of str, optional
-        Domain of each clip. If given, positions cycle through the domains, so that each gets the same number of
-        windows.
+    domains : Integer[ndarray, "n"], optional
+        Number of the domain of each clip, from 0; each number up to the largest occurs. If given, positions cycle
+        through the domains, so that each gets the same number of windows.
     short : {"pad", "join"}
         What follows a clip shorter than the window: padding, or further short clips.
     align : int
@@ -101,7 +102,7 @@ class CropSampler:
         width: int,
         seed: int,
         crops: Literal["length", "one"] = "length",
-        domains: ArrayLike | None = None,
+        domains: Integer[np.ndarray, " n"] | None = None,
         short: Literal["pad", "join"] = "pad",
         align: int = 1,
     ) -> None:
@@ -115,14 +116,12 @@ class CropSampler:
         self._slots = Slots(self.frames, windows)
         if self._slots.shortest < 1:
             raise DataError("a corpus without frames has no windows; give at least one clip that can be read")
-        self._short = np.flatnonzero(self.frames < width) if short == "join" else np.empty(0, np.int64)
         self._joins = short == "join"
+        self._short: GroupSlots | None = None  # the clips of group 1 are shorter than the window
+        if self._joins and self._slots.shortest < width:
+            self._short = GroupSlots(self.frames, None, self.frames < width)
         self._blocks: tuple[Indices, int] | None = None  # bounds of the shards, and how many are shuffled together
-        self._by_domain: list[Slots] = []
-        if domains is not None:
-            codes = np.unique(np.asarray(domains), return_inverse=True)[1]
-            chosen = (np.flatnonzero(codes == code) for code in range(codes.max() + 1))
-            self._by_domain = [Slots(self.frames, windows, clips) for clips in chosen]
+        self._by_domain = None if domains is None else GroupSlots(self.frames, windows, domains)
 
     def shuffle_blocks(self, first_clips: Indices, together: int) -> None:
         """Shuffle the windows of ``together`` shards at a time, instead of all windows.
@@ -138,7 +137,7 @@ class CropSampler:
         ConfigError
             When windows are also drawn from other shards, to balance domains or to fill up short clips.
         """
-        if self._by_domain or self._joins:
+        if self._by_domain is not None or self._joins:
             raise ConfigError(
                 "data.shuffle=blocks reads a few shards at a time, which data.balance=domain and data.short_clips=join"
                 " do not; leave these out, or set data.shuffle=windows"
@@ -176,16 +175,15 @@ class CropSampler:
         """
         epoch = np.broadcast_to(epochs, positions.shape)
         ids = np.empty_like(positions)
-        if not self._by_domain:
+        if self._by_domain is None:
             for number in np.unique(epoch):
                 here = epoch == number
                 ids[here] = self._slots.clips(self._order(positions[here], int(number)))
         else:
-            sizes = np.array([pool.size for pool in self._by_domain])
-            turn = positions % len(sizes)
-            slots = _randint(self._uniform(epoch, positions, 1), sizes[turn])
-            for number in np.unique(turn):
-                ids[turn == number] = self._by_domain[number].clips(slots[turn == number])
+            turn = positions % len(self._by_domain.sizes)
+            slots = _randint(self._uniform(epoch, positions, 1), self._by_domain.sizes[turn])
+            for number in np.unique(turn).tolist():
+                ids[turn == number] = self._by_domain.clips(number, slots[turn == number])
         starts = _randint(self._uniform(epoch, positions, 2), np.maximum(self.frames[ids] - self.width, 0) + 1)
         return ids, starts
 
@@ -198,17 +196,14 @@ class CropSampler:
         windows, offsets = np.arange(len(ids)), np.zeros_like(ids)
         lengths = np.minimum(self.frames[ids], self.width)
         parts, turn = [(windows, ids, starts, offsets, lengths)], 3
-        while len(self._short):
+        while self._short is not None:
             offsets = -(-(offsets + lengths) // self.align) * self.align
             open_ = offsets < self.width
             if not open_.any():
                 break
             windows, offsets = windows[open_], offsets[open_]
-            ids = self._short[
-                _randint(
-                    self._uniform(epoch[windows], positions[windows], turn), np.full(len(windows), len(self._short))
-                )
-            ]
+            uniform = self._uniform(epoch[windows], positions[windows], turn)
+            ids = self._short.clips(1, _randint(uniform, np.full(len(windows), self._short.sizes[1])))
             lengths = np.minimum(self.frames[ids], self.width - offsets)
             parts.append((windows, ids, np.zeros_like(ids), offsets, lengths))
             turn += 1

@@ -108,8 +108,6 @@ class Slots:
         Frames of each clip; may be mapped from a file.
     width : int, optional
         Frames of a window. None: one slot for each clip.
-    clips : Int64[ndarray, "m"], optional
-        Clips that have slots, in order. Default: all.
 
     Attributes
     ----------
@@ -119,43 +117,38 @@ class Slots:
         Frames of the shortest clip, 0 if there is none.
     """
 
-    def __init__(
-        self, frames: Int64[np.ndarray, " n"], width: int | None, clips: Int64[np.ndarray, " m"] | None = None
-    ) -> None:
-        self._frames, self._width, self._clips = frames, width, clips
-        self._count = len(frames) if clips is None else len(clips)
+    def __init__(self, frames: Int64[np.ndarray, " n"], width: int | None) -> None:
+        self._frames, self._width = frames, width
         totals, self.shortest = [np.zeros(1, np.int64)], 0
-        for first in range(0, self._count, CHUNK):
-            part = self._lengths(first, min(first + CHUNK, self._count))
+        for first in range(0, len(frames), CHUNK):
+            part = np.asarray(frames[first : first + CHUNK], np.int64)
             least = int(part.min())
             self.shortest = least if not first else min(self.shortest, least)
-            totals.append(np.add.reduceat(self._counts(part), np.arange(0, len(part), BLOCK)))
+            totals.append(np.add.reduceat(window_counts(part, width), np.arange(0, len(part), BLOCK)))
         self._ends = np.cumsum(np.concatenate(totals))
         self.size = int(self._ends[-1])
 
     def clips(self, slots: Indices) -> Indices:
         """Return the clip of each slot."""
         if self._width is None:
-            return slots if self._clips is None else self._clips[slots]
+            return slots
         blocks = np.searchsorted(self._ends, slots, side="right") - 1
-        rows = blocks[:, None] * BLOCK + np.arange(BLOCK)  # the last block may be shorter
-        inside = rows < self._count
-        rows = np.minimum(rows, self._count - 1)
-        clips = rows if self._clips is None else self._clips[rows]
-        ends = np.cumsum(self._counts(self._frames[clips]) * inside, axis=1)
+        clips = blocks[:, None] * BLOCK + np.arange(BLOCK)  # the last block may be shorter
+        inside = clips < len(self._frames)
+        clips = np.minimum(clips, len(self._frames) - 1)
+        ends = np.cumsum(window_counts(self._frames[clips], self._width) * inside, axis=1)
         chosen = (ends <= (slots - self._ends[blocks])[:, None]).sum(axis=1)
         return np.asarray(clips[np.arange(len(slots)), chosen])
 
     def before(self, clips: Indices) -> Indices:
-        """Return the number of slots of the clips before each of ``clips``, for slots of all clips."""
+        """Return the number of slots of the clips before each of ``clips``."""
         blocks = clips // BLOCK
         rows = blocks[:, None] * BLOCK + np.arange(BLOCK)
-        counts = self._counts(self._frames[np.minimum(rows, self._count - 1)]) * (rows < clips[:, None])
+        lengths = self._frames[np.minimum(rows, len(self._frames) - 1)]
+        counts = window_counts(lengths, self._width) * (rows < clips[:, None])
         return np.asarray(self._ends[blocks] + counts.sum(axis=1))
 
-    def _lengths(self, first: int, last: int) -> Indices:
-        chosen = slice(first, last) if self._clips is None else self._clips[first:last]
-        return np.asarray(self._frames[chosen], np.int64)
 
-    def _counts(self, lengths: Int64[np.ndarray, "*shape"]) -> Int64[np.ndarray, "*shape"]:
-        return np.ones_like(lengths) if self._width is None else -(-lengths // self._width)
+def window_counts(lengths: Int64[np.ndarray, "*shape"], width: int | None) -> Int64[np.ndarray, "*shape"]:
+    """Return the slots of clips of some lengths: as many as windows fit, rounded up, or one if ``width`` is None."""
+    return np.ones_like(lengths) if width is None else -(-lengths // width)

@@ -14,6 +14,7 @@ import numpy as np
 
 from unheard.audio.frontend import MIN_STD
 from unheard.embedding.embedder import Model
+from unheard.embedding.loading import name_of
 from unheard.errors import ConfigError, DataError
 from unheard.model.patches import Grid
 from unheard.view.axes import SpectrogramAxes
@@ -115,7 +116,7 @@ def _title(model: Model, sound: Path, models: Sequence[Model]) -> str:
 
 
 def _name(model: Model) -> str:
-    return Path(model.origin).name or model.config.name
+    return name_of(model) if model.origin else model.config.name
 
 
 def _panel(model: Model, window: Window, case: str, mask: str, ratio: float | None, seed: int) -> Panel:
