@@ -43,6 +43,8 @@ def store(server: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
     server.faults.clear()
     for key in server.keys():  # noqa: SIM118 - a method of ours
         server.client.delete_object(Bucket=BUCKET, Key=key)
+    for key, upload in server.uploads():
+        server.client.abort_multipart_upload(Bucket=BUCKET, Key=key, UploadId=upload)
 
 
 @pytest.fixture

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -24,7 +26,11 @@ class Fault:
     Parameters
     ----------
     kind : str
-        "503", "cut" (half of the body, then the connection is closed) or "slow" (no answer for ``seconds``).
+        "503"; "cut": half of the answer, then the connection is closed; "slow": no answer for ``seconds``; "closed":
+        the connection is closed when half of the request is read; "lost": it is closed when the request is done,
+        without an answer; "short": half of the body of the request is stored.
+    query : str
+        Part of the query, such as that of a part of an upload.
     """
 
     kind: str
@@ -32,6 +38,7 @@ class Fault:
     key: str
     times: int = 1
     seconds: float = 0.0
+    query: str = ""
 
 
 @dataclass
@@ -45,23 +52,39 @@ class Store:
 
     def __call__(self, environ: dict[str, Any], start: Start) -> Iterable[bytes]:
         """Answer a request of WSGI."""
-        method, path = environ["REQUEST_METHOD"], environ["PATH_INFO"]
+        method, path, query = environ["REQUEST_METHOD"], environ["PATH_INFO"], environ["QUERY_STRING"]
         self.requests.append((method, path))
-        fault = next((each for each in self.faults if each.method == method and path.endswith(each.key)), None)
+        matching = (each for each in self.faults if each.method == method and path.endswith(each.key))
+        fault = next((each for each in matching if each.query in query), None)
         if fault is None:
             return self.app(environ, start)
         fault.times -= 1
         if not fault.times:
             self.faults.remove(fault)
+        return self._disturbed(fault, environ, start)
+
+    def _disturbed(self, fault: Fault, environ: dict[str, Any], start: Start) -> Iterable[bytes]:
+        sent, length = environ["wsgi.input"], int(environ.get("CONTENT_LENGTH") or 0)
         if fault.kind == "503":
-            environ["wsgi.input"].read(int(environ.get("CONTENT_LENGTH") or 0))
+            sent.read(length)
             start("503 Slow Down", [("Content-Type", "application/xml")])
             return [b"<Error><Code>SlowDown</Code><Message>slow down</Message></Error>"]
         if fault.kind == "slow":
             time.sleep(fault.seconds)
             return self.app(environ, start)
-        body = b"".join(self.app(environ, start))
-        return [body[: len(body) // 2]]
+        if fault.kind == "short":
+            short = sent.read(length)[: length // 2]
+            return self.app({**environ, "wsgi.input": io.BytesIO(short), "CONTENT_LENGTH": str(len(short))}, start)
+        if fault.kind == "cut":
+            body = b"".join(self.app(environ, start))
+            return [body[: len(body) // 2]]
+        if fault.kind == "lost":
+            list(self.app(environ, lambda *answer: None))
+        else:
+            sent.read(length // 2)
+        environ["werkzeug.socket"].shutdown(socket.SHUT_RDWR)
+        start("200 OK", [])
+        return []
 
     def count(self, method: str, key: str) -> int:
         """Return the number of requests of a method for a key that ends in a text."""
@@ -76,6 +99,11 @@ class Store:
         """Return the keys in the bucket that begin with a text."""
         found = self.client.list_objects_v2(Bucket=BUCKET, Prefix=prefix)
         return [each["Key"] for each in found.get("Contents", [])]
+
+    def uploads(self) -> list[tuple[str, str]]:
+        """Return key and id of every multipart upload that is neither complete nor aborted."""
+        found = self.client.list_multipart_uploads(Bucket=BUCKET)
+        return [(each["Key"], each["UploadId"]) for each in found.get("Uploads", [])]
 
     def put(self, key: str, content: bytes) -> str:
         """Store bytes. Return the address."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 
 import pytest
@@ -11,7 +10,7 @@ from tests.remote.store import BUCKET, Fault, Store
 
 from unheard.addresses import address_of
 from unheard.errors import ConfigError, RemoteError, UnheardError
-from unheard.remote import access, cache, listing
+from unheard.remote import access, listing
 from unheard.remote.listing import exists, files_below, is_file, is_folder
 from unheard.remote.reading import open_file
 from unheard.remote.writing import upload
@@ -144,51 +143,6 @@ def test_files_below_a_folder_are_listed_once(store: Store) -> None:
     assert store.requests == [("GET", "/sounds/folder/b/c.wav")]
 
 
-def test_the_cache_is_bounded_and_keeps_what_was_used_last(memory: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(cache.LIMIT, str(2.5e6 / 1e9))
-    _fill(memory, 4)
-    shared = cache.shared_cache()
-    for number, moment in ((0, 1), (1, 2), (0, 3)):
-        with open_file(f"{memory}/{number}") as file:
-            os.utime(file.name, (moment, moment))
-    open_file(f"{memory}/2").close()
-    files = [path for path in shared.folder.glob("*/*") if path.is_file()]
-    assert sum(path.stat().st_size for path in files) <= shared.limit
-    assert sorted(path.read_bytes()[0] for path in files) == [0, 2]
-
-
-def test_an_open_copy_is_not_deleted(memory: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(cache.LIMIT, str(2.5e6 / 1e9))
-    _fill(memory, 4)
-    with open_file(f"{memory}/0") as first:
-        for number in (1, 2, 3):
-            open_file(f"{memory}/{number}").close()
-        assert Path(first.name).is_file()
-
-
-def test_a_file_larger_than_the_cache_and_a_full_disk_are_named(memory: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    _fill(memory, 1)
-    monkeypatch.setenv(cache.LIMIT, "0.0005")
-    with pytest.raises(
-        RemoteError, match=r"has 0.001 GB, more than the cache may have, 0.0005 GB; set UNHEARD_CACHE_GB"
-    ):
-        open_file(f"{memory}/0")
-    monkeypatch.setenv(cache.LIMIT, "1")
-    monkeypatch.setattr(cache.FileCache, "_free", lambda self: 1000)
-    with pytest.raises(RemoteError, match=r"the disk of the cache .* is full; free some space"):
-        open_file(f"{memory}/0")
-    monkeypatch.setenv(cache.LIMIT, "much")
-    with pytest.raises(ConfigError, match="UNHEARD_CACHE_GB is 'much'"):
-        open_file(f"{memory}/0")
-
-
-def test_a_copy_that_differs_from_its_checksum_is_not_kept(memory: str, place: Path) -> None:
-    _fill(memory, 1)
-    with pytest.raises(RemoteError, match="it differs from its checksum"):
-        open_file(f"{memory}/0", sha256="0" * 64)
-    assert not [path for path in place.rglob("*") if path.is_file()]
-
-
 def test_a_replaced_file_is_read_again(memory: str, tmp_path: Path) -> None:
     file = tmp_path / "a"
     for content in (b"one", b"two!"):
@@ -197,10 +151,3 @@ def test_a_replaced_file_is_read_again(memory: str, tmp_path: Path) -> None:
         with open_file(f"{memory}/a") as copy:
             assert copy.read() == content
         listing.forget(f"{memory}/a")
-
-
-def _fill(folder: str, count: int) -> None:
-    """Store ``count`` files of 1 MB."""
-    for number in range(count):
-        system, path = access.file_system(f"{folder}/{number}")
-        system.pipe_file(path, bytes([number]) * 1_000_000)

@@ -4,36 +4,38 @@
     UNHEARD_CACHE_GB    most gigabytes of copies in it; default 20
 
 A file is downloaded under a temporary name, compared with its size and, if it has one, its checksum, and renamed. Open
-files are locked (``flock``, shared), and locked files are not deleted, by any process of this machine.
+files are locked (``flock``, shared), and locked files are not deleted, by any process of this machine. If the files in
+use are larger than the limit, it is exceeded until they are closed: then they are deleted.
 """
 
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import os
 import shutil
-import time
 import uuid
 from collections import defaultdict
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from io import BufferedReader
 from pathlib import Path
-from threading import Lock, RLock
+from threading import Condition, Lock
 
 from unheard.errors import ConfigError, RemoteError, shown, warn_damaged
 from unheard.remote.access import attempt
+from unheard.remote.copies import PART, all_copies, delete_unused, open_copy
 from unheard.remote.listing import entry_of, forget
 
 FOLDER, LIMIT = "UNHEARD_CACHE", "UNHEARD_CACHE_GB"
 """Environment variables."""
 GIGABYTES = 20.0
 """Default of `LIMIT` (our choice)."""
-STALE = 24 * 3600.0
-"""Seconds after which an unfinished download of a killed process is deleted (our choice)."""
-_PART = ".part"
+UNCOUNTED = 0.01
+"""Part of the limit that a process downloads before it counts the copies of other processes again (our choice)."""
+_OVER = "over"
+"""Name of a file in the folder while the copies are larger than the limit because they are in use."""
 
 
 def cache_folder() -> Path:
@@ -69,18 +71,21 @@ class FileCache:
     ----------
     folder : Path
     limit : int
-        Bytes of all copies together, except those that are being read when none other is left.
+        Bytes of all copies together, and of the downloads of this process. Copies in use may exceed it. Downloads of
+        several processes at the same time may exceed it until they are complete.
     """
 
     folder: Path
     limit: int
-    _used: int | None = None
+    _counted: int | None = None
+    _since: int = 0
+    _coming: dict[Path, int] = field(default_factory=dict)
     _intact: set[str] = field(default_factory=set)
-    _lock: RLock = field(default_factory=RLock)
+    _changed: Condition = field(default_factory=Condition)
     _locks: dict[str, Lock] = field(default_factory=lambda: defaultdict(Lock))
 
     def open(self, address: str, sha256: str = "") -> BufferedReader:
-        """Open the copy of a file; download it first if it is missing.
+        """Open the copy of a file; download it first if it is missing. Close it, so that it can be deleted.
 
         Parameters
         ----------
@@ -94,22 +99,21 @@ class FileCache:
             When there is no such file, it cannot be read, it differs from its checksum, or there is no space for it.
         """
         entry = entry_of(address)
-        with self._lock:
-            if self._used is None:  # the limit may be lower than that of earlier processes
-                self._evict(0)
+        with self._changed:
+            if self._counted is None:  # the limit may be lower than that of earlier processes
+                self._evict()
         key = sha256 or hashlib.sha256(f"{address}\n{entry.size}\n{entry.version}".encode()).hexdigest()
         file = self.folder / key[:2] / key
         with self._locks[key]:
             found = self._verified(file, sha256)
             while found is None:
-                self._download(address, file, sha256)
-                found = _opened(file)
+                found = self._downloaded(address, file, sha256)
         self._locks.pop(key, None)
         return found
 
     def _verified(self, file: Path, sha256: str) -> BufferedReader | None:
         """Open a copy of an earlier process, if there is one; a damaged one is deleted."""
-        opened = _opened(file)
+        opened = open_copy(file, self._released)
         if opened is None or not sha256 or sha256 in self._intact:
             return opened
         if _checksum(file) == sha256:
@@ -120,13 +124,13 @@ class FileCache:
         file.unlink(missing_ok=True)
         return None
 
-    def _download(self, address: str, file: Path, sha256: str) -> None:
-        """Download a file and rename it to its final name."""
-        unfinished = file.with_name(f".{file.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}{_PART}")
+    def _downloaded(self, address: str, file: Path, sha256: str) -> BufferedReader | None:
+        """Download a file, rename it to its final name and open it; None if another process has deleted it."""
+        unfinished = file.with_name(f".{file.name}.{os.getpid()}-{uuid.uuid4().hex[:8]}{PART}")
 
         def get(system: object, place: str) -> None:
             size = entry_of(address).size
-            self._make_room(address, size)
+            self._make_room(address, unfinished, max(size, 0))
             system.get_file(place, str(unfinished))  # type: ignore[attr-defined]
             came = unfinished.stat().st_size
             if size >= 0 and came != size:
@@ -135,10 +139,12 @@ class FileCache:
             if sha256 and _checksum(unfinished) != sha256:
                 raise OSError("it differs from its checksum")
 
+        opened = None
         try:
             file.parent.mkdir(parents=True, exist_ok=True)
             attempt(address, "read", get)
             unfinished.replace(file)
+            opened = open_copy(file, self._released)
         except FileNotFoundError as error:
             forget(address)
             raise RemoteError(f"{shown(address)}: no such file; it was deleted meanwhile") from error
@@ -147,10 +153,17 @@ class FileCache:
         except OSError as error:
             raise self._unwritable(address, error) from error
         finally:
-            unfinished.unlink(missing_ok=True)
-        with self._lock:
+            with suppress(OSError):
+                unfinished.unlink()
+            with self._changed:
+                self._coming.pop(unfinished, None)
+                self._since += os.fstat(opened.fileno()).st_size if opened else 0
+                self._changed.notify_all()
+        with self._changed:
             self._intact.update({sha256} - {""})
-            self._used = (self._used or 0) + file.stat().st_size
+            if not self._fits():
+                self._evict()
+        return opened
 
     def _unwritable(self, address: str, error: OSError) -> RemoteError:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
@@ -163,75 +176,58 @@ class FileCache:
             f" {FOLDER} to another folder"
         )
 
-    def _make_room(self, address: str, size: int) -> None:
-        """Delete the least recently used copies until ``size`` bytes fit."""
-        with self._lock:
-            if size > self.limit:
-                raise RemoteError(
-                    f"{shown(address)}: has {_gigabytes(size)}, more than the cache may have, {_gigabytes(self.limit)};"
-                    f" set {LIMIT} to a larger number"
-                )
-            if self._used is None or self._used + size > self.limit or self._free() < size:
+    def _make_room(self, address: str, unfinished: Path, size: int) -> None:
+        """Delete the least recently used copies until ``size`` bytes fit; first wait for other downloads, if needed."""
+        if size > self.limit:
+            raise RemoteError(
+                f"{shown(address)}: has {_gigabytes(size)}, more than the cache may have, {_gigabytes(self.limit)};"
+                f" set {LIMIT} to a larger number"
+            )
+        with self._changed:
+            self._coming.pop(unfinished, None)  # of an earlier attempt
+            while not self._fits(size):
                 self._evict(size)
+                if self._fits(size) or not self._coming:
+                    break
+                self._changed.wait()
             if self._free() < size:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            self._coming[unfinished] = size
+
+    def _fits(self, size: int = 0) -> bool:
+        """Return whether ``size`` more bytes fit into the cache and on its disk."""
+        if self._counted is None or self._since > UNCOUNTED * self.limit:
+            return False
+        needed = sum(self._coming.values()) + size
+        return self._counted + self._since + needed <= self.limit and self._free() >= size
 
     def _free(self) -> int:
         return shutil.disk_usage(self.folder).free
 
-    def _evict(self, size: int) -> None:
-        files = sorted((found for found in self._scan()), key=lambda found: found[1])
-        used = sum(each[2] for each in files)
-        for path, _, bytes_ in files:
-            if used + size <= self.limit and self._free() >= size:
+    def _evict(self, size: int = 0) -> None:
+        """Delete the least recently used copies until ``size`` more bytes fit, or the rest is in use."""
+        over = self.folder / _OVER
+        with suppress(OSError):  # first: another process may add copies, and mark them, during the count
+            over.unlink()
+        self._delete_oldest(size)
+        if self._counted and self._counted > self.limit:
+            over.touch()
+            self._delete_oldest(size)  # what was closed before the mark
+
+    def _delete_oldest(self, size: int) -> None:
+        files = all_copies(self.folder)
+        self._counted, self._since = sum(each.size for each in files), 0
+        for each in files:
+            if self._fits(size):
                 break
-            if _deleted(path):
-                used -= bytes_
-        self._used = used
+            if delete_unused(each.path):
+                self._counted -= each.size
 
-    def _scan(self) -> list[tuple[Path, float, int]]:
-        """Return path, time of last use and size of every copy; delete what killed processes left."""
-        found = []
-        for path in self.folder.glob("??/*"):
-            try:
-                state = path.stat()
-            except OSError:  # deleted by another process
-                continue
-            if path.name.endswith(_PART) and time.time() - state.st_mtime > STALE:
-                path.unlink(missing_ok=True)
-            elif not path.name.endswith(_PART):
-                found.append((path, state.st_mtime, state.st_size))
-        return found
-
-
-def _opened(file: Path) -> BufferedReader | None:
-    """Open and lock a copy, and mark it as used now; None if there is none."""
-    try:
-        opened = file.open("rb")
-    except FileNotFoundError:
-        return None
-    fcntl.flock(opened.fileno(), fcntl.LOCK_SH)
-    try:
-        os.utime(file)
-        if os.path.samestat(os.fstat(opened.fileno()), file.stat()):
-            return opened
-    except FileNotFoundError:  # deleted before it was locked
-        pass
-    opened.close()
-    return None
-
-
-def _deleted(file: Path) -> bool:
-    """Delete a copy unless it is open somewhere; return whether it is deleted."""
-    try:
-        with file.open("rb") as opened:
-            fcntl.flock(opened.fileno(), fcntl.LOCK_EX | fcntl.LOCK_NB)
-            file.unlink()
-    except FileNotFoundError:
-        return True
-    except OSError:
-        return False
-    return True
+    def _released(self) -> None:
+        """Delete copies that exceeded the limit while they were in use."""
+        with self._changed:
+            if (self.folder / _OVER).exists():
+                self._evict()
 
 
 def _checksum(file: Path) -> str:

@@ -15,7 +15,8 @@ from tempfile import mkdtemp
 
 from unheard.addresses import address_of, named
 from unheard.errors import RemoteError, shown
-from unheard.remote.cache import STALE, cache_folder, shared_cache
+from unheard.remote.cache import cache_folder, shared_cache
+from unheard.remote.copies import STALE
 from unheard.remote.listing import Entry, entry_of, files_below, is_file
 from unheard.remote.writing import naming
 

@@ -8,6 +8,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from threading import Lock
 from typing import Any
+from weakref import finalize
 
 import numpy as np
 from numpy.typing import NDArray
@@ -87,8 +88,15 @@ class RemoteShards:
     def expect(self, numbers: Iterable[int]) -> None:
         """Download shards in the background that will be used soon."""
         for number in sorted(set(numbers)):
-            if number not in self._mapped and number not in self._coming and len(self._coming) < 2 * DOWNLOADS:
+            if number not in self._mapped and number not in self._coming and self._has_room(self.shards[number]):
                 self._coming[number] = self._pool.submit(self._download, self.shards[number])
+
+    def _has_room(self, shard: Shard) -> bool:
+        """Return whether a shard may be downloaded in advance, next to those that are not used yet."""
+        coming = [self.shards[number].nbytes for number in list(self._coming)]
+        return not coming or (
+            len(coming) < 2 * DOWNLOADS and sum(coming) + shard.nbytes <= (1 - MAPPED) * cache_limit()
+        )
 
     @staticmethod
     def _download(shard: Shard) -> None:
@@ -98,13 +106,13 @@ class RemoteShards:
     def _map(shard: Shard) -> Array:
         if not shard.nbytes:  # an empty file cannot be mapped
             return np.empty(shard.shape, shard.dtype)
-        with open_file(shard.address, shard.sha256) as file:
-            try:
-                # the map keeps the lock of the file, so that the cache does not delete it
-                mapped: Array = np.memmap(file, shard.dtype, mode="r", shape=shard.shape)
-            except ValueError as error:
-                raise RemoteError(
-                    f"{shown(shard.address)}: does not have {shard.nbytes} bytes; copy it again, or pack the corpus"
-                    " again"
-                ) from error
+        file = open_file(shard.address, shard.sha256)
+        try:
+            mapped: Array = np.memmap(file.name, shard.dtype, mode="r", shape=shard.shape)
+        except ValueError as error:
+            file.close()
+            raise RemoteError(
+                f"{shown(shard.address)}: does not have {shard.nbytes} bytes; copy it again, or pack the corpus again"
+            ) from error
+        finalize(mapped, file.close)  # locked as long as a view of the array is used
         return mapped

@@ -1,7 +1,7 @@
 """Files written to addresses, one by one.
 
 A store replaces a file at once when its upload is complete, so that a reader never sees a part of it. The sizes are
-compared afterwards.
+compared afterwards, and a file that is too short, because of a faulty store or proxy, is deleted.
 """
 
 from __future__ import annotations
@@ -53,6 +53,8 @@ def upload(file: Path, address: str) -> None:
             system.mv(target, place)
         system.invalidate_cache()
         came = int(system.info(place)["size"])
+        if came < size:
+            system.rm_file(place)  # a part of the file must not be taken for the file
         if not size <= came <= file.stat().st_size:  # a log may have grown meanwhile
             raise OSError(f"{came} of {size} bytes were written")
 
