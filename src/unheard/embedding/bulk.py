@@ -23,10 +23,10 @@ from unheard.embedding.segments import (
 )
 from unheard.embedding.table_jobs.audio_progress import AudioProgress
 from unheard.embedding.table_jobs.inputs import checked_options, expand, rows_left, table_identity
-from unheard.embedding.table_jobs.report import BulkReport, NothingReadError
+from unheard.embedding.table_jobs.report import BulkReport, Skipped
 from unheard.embedding.table_jobs.spool import FrameSpool
 from unheard.embedding.tables import TableWriter, absolute
-from unheard.errors import AudioError, ConfigError, shown
+from unheard.errors import AudioError, ConfigError
 from unheard.progress import Done, Track, silent
 from unheard.read_ahead import read_ahead
 
@@ -42,6 +42,7 @@ def embed_table(
     resume: bool = False,
     overwrite: bool = False,
     track: Track = silent,
+    in_minutes: bool = True,
 ) -> BulkReport:
     """Embed files and folders into one table.
 
@@ -51,6 +52,8 @@ def embed_table(
     ----------
     out : path
         ``.parquet``, ``.npz`` or ``.csv``.
+    in_minutes : bool
+        Whether the progress of a few long recordings is in minutes of audio; otherwise it is in files.
     options : Options, optional
         With ``frames`` the table has one row a frame, with ``window`` one row a window, without them (the default) one
         row a file.
@@ -67,7 +70,14 @@ def embed_table(
     if resume and any(map(is_standard_input, files)):
         raise ConfigError("the standard input cannot be continued; leave --resume out, or record it to a file first")
     return embed_files(
-        model, files, Path(out), options or Options(frames=False), resume=resume, overwrite=overwrite, track=track
+        model,
+        files,
+        Path(out),
+        options or Options(frames=False),
+        resume=resume,
+        overwrite=overwrite,
+        track=track,
+        in_minutes=in_minutes,
     )
 
 
@@ -80,15 +90,20 @@ def embed_files(
     resume: bool = False,
     overwrite: bool = False,
     track: Track = silent,
+    in_minutes: bool = True,
 ) -> BulkReport:
     """Embed different files into one table; parameters and errors as in `embed_table`."""
     options = checked_options(options, segments=False)
+
+    def progress(todo: Sequence[str]) -> AudioProgress:
+        return AudioProgress(todo, track, in_minutes)
+
     if options.window is not None:
-        return _embed_windows(model, files, out, options, resume, overwrite, track)
-    skipped, embedded = _Skipped(options), 0
+        return _embed_windows(model, files, out, options, resume, overwrite, progress)
+    skipped, embedded = Skipped(options), 0
     with TableWriter(out, identity(model, options), model.row_size(options), resume, overwrite) as table:
         todo, earlier = _todo(files, table, model.sample_rate, skipped)
-        with AudioProgress(todo, track) as done:
+        with progress(todo) as done:
             for file, piece, last in _embeddings(model, table, todo, options, skipped, done):
                 embedded += last
                 if options.frames:
@@ -137,7 +152,7 @@ def embed_rows(
     track: Track = silent,
 ) -> BulkReport:
     """Embed different segments into one table; parameters and errors as in `embed_segments_table`."""
-    options, skipped, embedded = checked_options(options, segments=True), _Skipped(options), 0
+    options, skipped, embedded = checked_options(options, segments=True), Skipped(options), 0
     with TableWriter(out, table_identity(model, options, True), model.row_size(options), resume, overwrite) as table:
         stored, fatal = table.stored_segments(), table.fatal(model.sample_rate)
         skipped.found.update(fatal)
@@ -178,11 +193,11 @@ def _embed_windows(
     options: Options,
     resume: bool,
     overwrite: bool,
-    track: Track,
+    progress: Callable[[Sequence[str]], AudioProgress],
 ) -> BulkReport:
     """Embed the windows of files. A file that breaks off with an error keeps its rows up to there."""
     assert options.window is not None and options.hop is not None, "set by checked_options"
-    window, hop, skipped = options.window, options.hop, _Skipped(options)
+    window, hop, skipped = options.window, options.hop, Skipped(options)
     embedded = written = 0
     with TableWriter(out, identity(model, options), model.row_size(options), resume, overwrite) as table:
         open_file, after = table.last_row() or ("", -1.0)
@@ -206,7 +221,7 @@ def _embed_windows(
                         skipped(file, AudioError(f"{error}{kept}"))
                     done.file()
 
-        with AudioProgress(todo, track) as done:
+        with progress(todo) as done:
             for segment, vector in embed_segments(model, windows(), options, skipped, windows_ahead(window)):
                 written += 1
                 table.add(segment.path, vector, start=segment.start, end=segment.end)
@@ -222,7 +237,7 @@ def _embeddings(
     table: TableWriter,
     files: Iterable[str],
     options: Options,
-    skipped: _Skipped,
+    skipped: Skipped,
     done: AudioProgress,
 ) -> Iterator[tuple[Sound, Embedding, bool]]:
     """Embed files in order; yield each in one piece, or several if it has many frames, and whether it is the last."""
@@ -261,31 +276,8 @@ def _begun(
         yield begun(group, 1 if alone else readers + 2), readers
 
 
-class _Skipped:
-    """What cannot be read: a function for `EmbeddingModel.embed_many` that collects paths and reasons, or raises."""
-
-    def __init__(self, options: Options) -> None:
-        self.found: dict[str, str] = {}
-        self._raises = options.on_error == "raise"
-
-    def __call__(self, sound: Sound, error: AudioError) -> None:
-        if self._raises:
-            raise error
-        self.found[shown(sound)] = str(error).removeprefix(f"{shown(sound)}: ")
-
-    @property
-    def all(self) -> tuple[tuple[str, str], ...]:
-        """Return (path, reason) of every sound."""
-        return tuple(self.found.items())
-
-    def refuse(self, count: str) -> None:
-        """Raise the error of a job in which nothing could be read."""
-        first = ": ".join(next(iter(self.found.items()), ("", "")))
-        raise NothingReadError(f"none of the {count} could be read; the first one: {first}", self.all)
-
-
 def _todo(
-    files: list[str], table: TableWriter, sample_rate: int, skipped: _Skipped, open_file: str = ""
+    files: list[str], table: TableWriter, sample_rate: int, skipped: Skipped, open_file: str = ""
 ) -> tuple[list[str], int]:
     """Return the files to embed, the one that is partly in the table first, then those on which the process may have
     died, and the number that are in the table.

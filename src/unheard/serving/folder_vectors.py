@@ -161,7 +161,9 @@ class FolderVectors:
         with locked_file(self.folder / "files.json"):
             drop_changed(table, _known_stamps(self.folder / "files.json"), stamps)
             write_json(self.folder / "files.json", {"stamps": stamps})
-            report = embed_table(self._stoppable(), paths, table, OPTIONS, resume=True, track=self._track)
+            report = embed_table(
+                self._stoppable(), paths, table, OPTIONS, resume=True, track=self._track, in_minutes=False
+            )
         self.progress = replace(self.progress, skipped=report.skipped, done=self.progress.total)
         opened = EmbeddingTable(table)
         files, values = [], []

@@ -20,9 +20,9 @@ class AudioProgress(Done):
     If there are few files, and they last more than a minute in the mean, the unit is a minute of audio.
     """
 
-    def __init__(self, files: Sequence[str], track: Track) -> None:
+    def __init__(self, files: Sequence[str], track: Track, in_minutes: bool = True) -> None:
         self._file, self._reached = "", 0.0
-        minutes = math.ceil(sum(map(_minutes, files))) if len(files) <= FEW else 0
+        minutes = math.ceil(sum(map(_minutes, files))) if in_minutes and len(files) <= FEW else 0
         self.by_minutes = minutes > max(1, len(files))
         if self.by_minutes:
             super().__init__(track, minutes, "embedding, minutes of audio")
