@@ -97,6 +97,20 @@ def test_without_a_folder_and_before_the_end_there_is_a_reason(served_model, ser
     assert response.headers["retry-after"]
 
 
+def test_files_are_counted_also_with_long_recordings(served_model, tmp_path) -> None:
+    folder = tmp_path / "sounds"
+    folder.mkdir()
+    for number in range(2):
+        soundfile.write(folder / f"{number}.wav", tone(200 + 400 * number, 100.0), RATE)
+    library, found = Library(folder), []
+    made = FolderVectors(served_model, library, tmp_path / "cache")
+    shown = made._track(range(4), 4, IN_MINUTES)
+    for _ in shown:
+        found.append((made.progress.done, made.progress.total))
+    assert found == [(0, 2), (0, 2), (1, 2), (1, 2)]
+    assert (vectors(served_model, folder, tmp_path / "cache").progress.done) == 2
+
+
 def test_embeddings_are_cached_and_follow_the_files(served_model, tmp_path, monkeypatch) -> None:
     folder = tmp_path / "sounds"
     folder.mkdir()

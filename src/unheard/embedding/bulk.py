@@ -42,7 +42,6 @@ def embed_table(
     resume: bool = False,
     overwrite: bool = False,
     track: Track = silent,
-    in_minutes: bool = True,
 ) -> BulkReport:
     """Embed files and folders into one table.
 
@@ -52,8 +51,6 @@ def embed_table(
     ----------
     out : path
         ``.parquet``, ``.npz`` or ``.csv``.
-    in_minutes : bool
-        Whether the progress of a few long recordings is in minutes of audio; otherwise it is in files.
     options : Options, optional
         With ``frames`` the table has one row a frame, with ``window`` one row a window, without them (the default) one
         row a file.
@@ -70,14 +67,7 @@ def embed_table(
     if resume and any(map(is_standard_input, files)):
         raise ConfigError("the standard input cannot be continued; leave --resume out, or record it to a file first")
     return embed_files(
-        model,
-        files,
-        Path(out),
-        options or Options(frames=False),
-        resume=resume,
-        overwrite=overwrite,
-        track=track,
-        in_minutes=in_minutes,
+        model, files, Path(out), options or Options(frames=False), resume=resume, overwrite=overwrite, track=track
     )
 
 
@@ -90,20 +80,16 @@ def embed_files(
     resume: bool = False,
     overwrite: bool = False,
     track: Track = silent,
-    in_minutes: bool = True,
 ) -> BulkReport:
     """Embed different files into one table; parameters and errors as in `embed_table`."""
     options = checked_options(options, segments=False)
 
-    def progress(todo: Sequence[str]) -> AudioProgress:
-        return AudioProgress(todo, track, in_minutes)
-
     if options.window is not None:
-        return _embed_windows(model, files, out, options, resume, overwrite, progress)
+        return _embed_windows(model, files, out, options, resume, overwrite, track)
     skipped, embedded = Skipped(options), 0
     with TableWriter(out, identity(model, options), model.row_size(options), resume, overwrite) as table:
         todo, earlier = _todo(files, table, model.sample_rate, skipped)
-        with progress(todo) as done:
+        with AudioProgress(todo, track) as done:
             for file, piece, last in _embeddings(model, table, todo, options, skipped, done):
                 embedded += last
                 if options.frames:
@@ -193,7 +179,7 @@ def _embed_windows(
     options: Options,
     resume: bool,
     overwrite: bool,
-    progress: Callable[[Sequence[str]], AudioProgress],
+    track: Track,
 ) -> BulkReport:
     """Embed the windows of files. A file that breaks off with an error keeps its rows up to there."""
     assert options.window is not None and options.hop is not None, "set by checked_options"
@@ -221,7 +207,7 @@ def _embed_windows(
                         skipped(file, AudioError(f"{error}{kept}"))
                     done.file()
 
-        with progress(todo) as done:
+        with AudioProgress(todo, track) as done:
             for segment, vector in embed_segments(model, windows(), options, skipped, windows_ahead(window)):
                 written += 1
                 table.add(segment.path, vector, start=segment.start, end=segment.end)

@@ -29,6 +29,7 @@ from unheard.embedding.identity import SOURCE, identity
 from unheard.embedding.job import Options
 from unheard.embedding.search import EmbeddingTable
 from unheard.embedding.table_files import read_blocks, read_identity, vectors, write_table
+from unheard.embedding.table_jobs.audio_progress import IN_MINUTES
 from unheard.embedding.tables import absolute, discard
 from unheard.errors import DataError, UnheardError
 from unheard.files import read_json, write_json
@@ -161,9 +162,7 @@ class FolderVectors:
         with locked_file(self.folder / "files.json"):
             drop_changed(table, _known_stamps(self.folder / "files.json"), stamps)
             write_json(self.folder / "files.json", {"stamps": stamps})
-            report = embed_table(
-                self._stoppable(), paths, table, OPTIONS, resume=True, track=self._track, in_minutes=False
-            )
+            report = embed_table(self._stoppable(), paths, table, OPTIONS, resume=True, track=self._track)
         self.progress = replace(self.progress, skipped=report.skipped, done=self.progress.total)
         opened = EmbeddingTable(table)
         files, values = [], []
@@ -187,12 +186,16 @@ class FolderVectors:
         return model
 
     def _track(self, items: Iterable[Item], total: int, description: str) -> Iterator[Item]:
-        """Count the files that are embedded; those of an earlier run count from the start."""
-        earlier = self.progress.total - total
+        """Count the files that are embedded; those of an earlier run count from the start.
+
+        If the items are minutes of a few long recordings, files are counted in proportion.
+        """
+        files, in_minutes = self.progress.total, description == IN_MINUTES
         for done, item in enumerate(items):
             if self._stop.is_set():
                 raise _Stopped
-            self.progress = replace(self.progress, done=earlier + done)
+            count = files * done // total if in_minutes else files - total + done
+            self.progress = replace(self.progress, done=count)
             yield item
 
 

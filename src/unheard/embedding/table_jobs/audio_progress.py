@@ -13,6 +13,9 @@ from unheard.progress import Done, Track
 FEW = 100
 """Most files whose headers are read for their duration (our choice)."""
 
+IN_MINUTES = "embedding, minutes of audio"
+"""Description of a progress with this unit."""
+
 
 class AudioProgress(Done):
     """Shows what is embedded, not what is read ahead; a context manager.
@@ -20,12 +23,12 @@ class AudioProgress(Done):
     If there are few files, and they last more than a minute in the mean, the unit is a minute of audio.
     """
 
-    def __init__(self, files: Sequence[str], track: Track, in_minutes: bool = True) -> None:
+    def __init__(self, files: Sequence[str], track: Track) -> None:
         self._file, self._reached = "", 0.0
-        minutes = math.ceil(sum(map(_minutes, files))) if in_minutes and len(files) <= FEW else 0
+        minutes = math.ceil(sum(map(_minutes, files))) if len(files) <= FEW else 0
         self.by_minutes = minutes > max(1, len(files))
         if self.by_minutes:
-            super().__init__(track, minutes, "embedding, minutes of audio")
+            super().__init__(track, minutes, IN_MINUTES)
         else:
             super().__init__(track, len(files), "embedding")
 
