@@ -116,6 +116,24 @@ def test_predictions_have_paths_that_hold_at_the_address(
         assert str(folder / "sounds" / "00.wav") in file.read().decode()
 
 
+def test_predictions_in_tasks_are_those_of_one_process(
+    folder: Path, local: Path, memory: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "many").mkdir()
+    for number in range(66):  # two groups of the files that are scored together
+        shutil.copy(folder / "sounds" / f"{number % 12:02d}.wav", tmp_path / "many" / f"{number}.wav")
+    for name, options in (("scores.csv", []), ("spans.csv", ["--spans", "--threshold", "0.01"])):
+        command = ["predict", str(local), str(tmp_path / "many"), *options, "-o"]
+        assert main([*command, f"{memory}/one/{name}"]) == 0
+        for number in (2, 1):
+            monkeypatch.setenv("UNHEARD_CACHE", str(tmp_path / f"machine-{number}"))
+            assert main([*command, f"{memory}/tasks/{name}", "--task", f"{number}/2"]) == 0
+        with open_file(f"{memory}/one/{name}") as one, open_file(f"{memory}/tasks/{name}") as joined:
+            assert one.read() == joined.read()
+    assert set(files_below(f"{memory}/tasks")) == set(files_below(f"{memory}/one"))
+    assert not list(tmp_path.glob("machine-*/out/*"))
+
+
 def test_tasks_at_an_address_are_evaluated_into_another(folder: Path, memory: str, tmp_path: Path) -> None:
     make_task(tmp_path / "tasks" / "loudness")
     names = [path.relative_to(tmp_path).as_posix() for path in (tmp_path / "tasks").rglob("*") if path.is_file()]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from unheard.api.options import DetectOptions, SpreadOptions, documented
+from unheard.jobs.addressed import tasks_at_addresses
 from unheard.progress import Track, silent
 from unheard.remote.outputs import uploaded
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 @documented(SpreadOptions)
 @documented(DetectOptions)
+@tasks_at_addresses
 @uploaded("out")
 def detect(
     model: WindowClassifier | str | Path,

@@ -21,6 +21,7 @@ from unheard.embedding.table_jobs.report import BulkReport
 from unheard.embedding.table_jobs.run import TableJob, embed_job
 from unheard.embedding.verify import verify
 from unheard.errors import ConfigError
+from unheard.jobs.addressed import tasks_at_addresses
 from unheard.jobs.engines import Engine, Spread
 from unheard.jobs.estimate import Estimate
 from unheard.progress import Track, silent
@@ -31,6 +32,7 @@ __all__ = ["embed", "load", "plan_embed", "search", "verify"]
 
 @documented(SpreadOptions)
 @documented(EmbedOptions)
+@tasks_at_addresses
 @uploaded("out")
 def embed(
     model: EmbeddingModel | str | Path,

@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING, Literal, overload
 
 from unheard.api.options import SpreadOptions, TargetOptions, documented
 from unheard.devices import torch_device
+from unheard.errors import ConfigError
+from unheard.jobs.addressed import tasks_at_addresses
 from unheard.progress import Track, silent
 from unheard.remote.outputs import uploaded
+from unheard.remote.writing import is_working_place
 
 if TYPE_CHECKING:
     from unheard.data.corpus import Sources
@@ -35,6 +38,7 @@ def targets(
 
 @documented(SpreadOptions)
 @documented(TargetOptions)
+@tasks_at_addresses
 @uploaded("out")
 def targets(
     data: Sources,
@@ -87,6 +91,11 @@ def targets(
     from unheard.teachers.target_tasks import store_in_tasks
 
     config, spread = TargetsConfig(teacher, stage, projected, pca), Spread(engine, processes, task)
+    if pca is not None and task is not None and is_working_place(Path(out)):
+        raise ConfigError(
+            "the tasks of --pca need a folder that all of them share, with the projection; give a local path with -o,"
+            " or leave --pca or --task out"
+        )
     if spread != Spread():
         return store_in_tasks(data, config, Path(out), device, spread, track)
     return store_targets(data, config, out, torch_device(device), track)

@@ -84,7 +84,7 @@ def _summary(report: BulkReport, unit: str) -> list[str]:
     """Return the lines of the report of a job."""
     rows = f"{report.rows} rows in {named(report.out)}"
     if report.waits_for:
-        rows = f"{report.rows} rows of this task; {report.out} waits for {report.waits_for}"
+        rows = f"{report.rows} rows of this task; {named(report.out)} waits for {report.waits_for}"
     return [
         *(f"skipped {path}: {reason}" for path, reason in report.skipped),
         f"{report.embedded} {unit} embedded, {report.resumed} already done, {len(report.skipped)} skipped; {rows}",

@@ -30,7 +30,7 @@ from unheard.cli.shell import (
 from unheard.errors import ConfigError
 from unheard.outputs import locked_file
 from unheard.progress import bar
-from unheard.remote.outputs import local_output, refuse_tasks_at
+from unheard.remote.outputs import local_output, refuse_ray_at
 
 if TYPE_CHECKING:
     from unheard.embedding.embedder import Sound
@@ -143,6 +143,7 @@ def _predict_files(
     from unheard.embedding.table_jobs.inputs import expand
     from unheard.finetuning.predicting.job import ScoreJob, estimate_scores, score_in_tasks
     from unheard.finetuning.predicting.scorer import open_scorer
+    from unheard.jobs.addressed import array_task_at
     from unheard.jobs.engines import Spread
     from unheard.jobs.running import TaskReport
 
@@ -160,8 +161,16 @@ def _predict_files(
         elif job.plan:
             return planned(estimate_scores(ScoreJob(scorer, files, place, *chosen), spread), json)
         else:
-            table, overwrite = ScoreJob(scorer, files, place, *chosen), output.overwrite or place != out
-            report = score_in_tasks(table, spread, resume=output.resume, overwrite=overwrite, track=bar)
+            policy: dict[str, Any] = {
+                "resume": output.resume,
+                "overwrite": output.overwrite or place != out,
+                "track": bar,
+            }
+
+            def score(table: Path) -> ScoreReport | TaskReport:
+                return score_in_tasks(ScoreJob(scorer, files, table, *chosen), spread, **policy)
+
+            report = array_task_at(place, spread.task, "predict", score)
             if isinstance(report, TaskReport):
                 return one_task(report, place, "files predicted", json, strict)
             lines, values, skipped = _joined(report, named(out or place))
@@ -171,9 +180,12 @@ def _predict_files(
 
 def _place(out: Path, output: Output, spread: Spread) -> AbstractContextManager[Path]:
     """Return the place of a table: its path, or for an address a local one."""
-    if not address_of(out):
+    if not address_of(out) or spread.task is not None:
         return nullcontext(out)
-    refuse_tasks_at(out, spread.task, spread.engine)
+    from unheard.jobs.addressed import refuse_parts_at
+
+    refuse_ray_at(out, spread.engine)
+    refuse_parts_at(out)
     return local_output(out, overwrite=output.overwrite, verb="predict")
 
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeAlias, TypeVar
 
 from cyclopts import App, Parameter
 
+from unheard.addresses import named
 from unheard.api.options import SpreadOptions
 from unheard.errors import shown
 from unheard.version import __version__
@@ -270,11 +271,11 @@ def one_task(report: TaskReport, out: Path, done: str, json: bool, strict: bool)
     outcome = report.outcome
     lines = [
         *(f"skipped {path}: {reason}" for path, reason in outcome.skipped),
-        f"{outcome.done} {done}, {outcome.resumed} already done, {len(outcome.skipped)} skipped; {out} waits for"
+        f"{outcome.done} {done}, {outcome.resumed} already done, {len(outcome.skipped)} skipped; {named(out)} waits for"
         f" {report.waits_for}",
     ]
     values = {
-        "out": str(out),
+        "out": named(out),
         "done": outcome.done,
         "resumed": outcome.resumed,
         "skipped": [{"path": path, "reason": reason} for path, reason in outcome.skipped],

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -105,6 +105,7 @@ def pack(
     from unheard.data.corpus import open_corpus
     from unheard.data.pack import pack as transform
     from unheard.data.packing.job import PackJob, estimate_pack, pack_in_tasks
+    from unheard.jobs.addressed import array_task_at, refuse_parts_at
     from unheard.jobs.engines import Spread
     from unheard.jobs.running import TaskReport
 
@@ -114,9 +115,12 @@ def pack(
     if job.plan:
         return planned(estimate_pack(packed, spread), json)
     if spread == Spread():
+        refuse_parts_at(out)
         stored: Store | TaskReport = transform(packed.corpus, packing, out, threads, bar, packed.shard_bytes)
     else:
-        stored = pack_in_tasks(packed, spread, bar)
+        stored = array_task_at(
+            out, spread.task, "pack", lambda place: pack_in_tasks(replace(packed, out=place), spread, bar)
+        )
     if isinstance(stored, TaskReport):
         return one_task(stored, out, "clips packed", json, strict)
     return _packed(stored, out, packing, json, strict)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 from unheard.remote.listing import exists, files_below
@@ -29,17 +29,22 @@ class Mirror:
         self._done: dict[str, State] = {}
         self._seen: set[str] | None = None
 
-    def fetch(self) -> None:
+    def fetch(self, wanted: Callable[[str], bool] = lambda name: True) -> None:
         """Copy the files that the local folder lacks. They are not uploaded again, unless they change.
+
+        Parameters
+        ----------
+        wanted : callable
+            Returns whether a file is needed, by its name relative to the folder.
 
         Raises
         ------
         RemoteError
             When the address is no folder, or cannot be read.
         """
-        copies = self._copies()
+        copies = self._copies() if exists(self.address) else []
         self._seen = set(copies)
-        for name in copies:
+        for name in filter(wanted, copies):
             if not (self.folder / name).exists():
                 fetch(self.address, self.folder, [name])
                 self._done[name] = _state(self.folder / name)

@@ -43,7 +43,7 @@ def uploaded(*outputs: str) -> Callable[[Callable[Arguments, Result]], Callable[
     Raises
     ------
     ConfigError
-        When there is something at the address and neither ``overwrite`` nor ``resume`` is given, or the tasks of a job
+        When there is something at the address and neither ``overwrite`` nor ``resume`` is given, or the workers of Ray
         would need the local place of another machine.
     RemoteError
         As `local_output`.
@@ -62,7 +62,7 @@ def uploaded(*outputs: str) -> Callable[[Callable[Arguments, Result]], Callable[
             if not remote:
                 return verb(*args, **kwargs)
             for path in remote.values():
-                refuse_tasks_at(path, values.get("task"), values.get("engine"))
+                refuse_ray_at(path, values.get("engine"))
             overwrite, resume = values.get("overwrite", True), values.get("resume", "overwrite" not in values)
             with ExitStack() as places:
                 for path in paths.values():
@@ -84,16 +84,19 @@ def uploaded(*outputs: str) -> Callable[[Callable[Arguments, Result]], Callable[
     return decorate
 
 
-def refuse_tasks_at(out: str | Path, task: str | None, engine: str | None) -> None:
-    """Refuse an address for the tasks of a job that several machines share.
+def refuse_ray_at(out: str | Path, engine: str | None) -> None:
+    """Refuse an address for the workers of Ray, which several machines may have.
 
     Raises
     ------
     ConfigError
         Naming it.
     """
-    if task is not None or engine == "ray":
-        raise ConfigError(f"the tasks of {named(out)} need a folder that all of them share; give a local path with -o")
+    if engine == "ray":
+        raise ConfigError(
+            f"the Ray workers of {named(out)} need a folder that all of them share; give a local path with -o, or use"
+            " --task instead of --engine ray"
+        )
 
 
 @contextmanager
@@ -132,7 +135,7 @@ def local_output(out: str | Path, *, overwrite: bool = False, resume: bool = Fal
     place.parent.mkdir(parents=True, exist_ok=True)
     try:
         if there and resume:
-            _fetch(address, mirror)
+            fetch_output(mirror)
         with naming(place, address):
             yield place
     except BaseException:
@@ -141,7 +144,7 @@ def local_output(out: str | Path, *, overwrite: bool = False, resume: bool = Fal
             place.parent.rmdir()  # nothing was written
         raise
     try:
-        _upload(address, mirror)
+        upload_output(mirror)
     except RemoteError as error:
         raise RemoteError(
             f"{error}; the finished output is kept in {shown(place)}: copy it, or give the same command again (with"
@@ -150,9 +153,15 @@ def local_output(out: str | Path, *, overwrite: bool = False, resume: bool = Fal
     shutil.rmtree(place.parent, ignore_errors=True)
 
 
-def _fetch(address: str, mirror: Mirror) -> None:
-    """Copy what is at an address to the local place, with the file ``NAME.json`` next to it."""
-    place, (parent, _, name) = mirror.folder, address.rpartition("/")
+def fetch_output(mirror: Mirror) -> None:
+    """Copy what is at an address to the local place, with the file ``NAME.json`` next to it.
+
+    Raises
+    ------
+    RemoteError
+        When it cannot be read.
+    """
+    place, (parent, _, name) = mirror.folder, mirror.address.rpartition("/")
     names = [each for each in (name, f"{name}.json") if is_file(f"{parent}/{each}")]
     if name not in names:
         mirror.fetch()
@@ -161,14 +170,20 @@ def _fetch(address: str, mirror: Mirror) -> None:
     fetch(parent, place.parent, [each for each in names if not (place.parent / each).exists()])
 
 
-def _upload(address: str, mirror: Mirror) -> None:
-    """Upload an output: a folder, or a file after the files that were written next to it."""
-    place = mirror.folder
+def upload_output(mirror: Mirror) -> None:
+    """Upload an output: a folder, or a file after the files that were written next to it.
+
+    Raises
+    ------
+    RemoteError
+        When it cannot be written.
+    """
+    place, parent = mirror.folder, mirror.address.rpartition("/")[0]
     if place.is_dir():
         mirror.update()
     files = (path for path in place.parent.rglob("*") if path.is_file() and not path.is_relative_to(place))
     names = (path.relative_to(place.parent).as_posix() for path in files)
     visible = [name for name in names if not any(part.startswith(".") for part in name.split("/"))]
-    upload_folder(place.parent, address.rpartition("/")[0], visible)
+    upload_folder(place.parent, parent, visible)
     if place.is_file():
-        upload_folder(place.parent, address.rpartition("/")[0], [place.name])
+        upload_folder(place.parent, parent, [place.name])

@@ -26,7 +26,7 @@ OBJECT_STORES = frozenset({"s3", "s3a", "gs", "gcs", "hf", "az", "abfs", "abfss"
 """Schemes of stores in which an upload replaces a file at once."""
 
 LAST = (
-    *("dataset.json", "targets.json", "state.json", "config.json", "finished.json"),
+    *("part-*.json", "dataset.json", "targets.json", "state.json", "config.json", "finished.json"),
     *("probe.json", "results-*.json", "scores.json", "labels.csv", "manifest.csv", "task_metadata.json"),
 )
 """Names of files that make a folder complete; they are uploaded after the others."""
