@@ -11,6 +11,7 @@ from tests.serving.conftest import RATE, Served, tone
 from tests.serving.conftest import serve as served_by
 
 import unheard
+from unheard.embedding.table_jobs.audio_progress import IN_MINUTES
 from unheard.serving.folder_vectors import FolderVectors, default_cache
 from unheard.serving.library import Library
 from unheard.serving.limits import RefusedError
