@@ -13,7 +13,7 @@ from threading import Lock
 from typing import Protocol, TypeVar, runtime_checkable
 
 Item = TypeVar("Item")
-Mine = TypeVar("Mine", bound="Done")
+Mine = TypeVar("Mine", bound="ProgressCounter")
 SHORT = 10
 """Seconds; a shorter remaining time is not printed in lines (our choice)."""
 
@@ -62,7 +62,7 @@ def _lines(items: Iterable[Item], total: int, description: str) -> Iterator[Item
             print(f"{description}: {done}/{total}{ending}", file=sys.stderr, flush=True)
 
 
-class Done:
+class ProgressCounter:
     """Shows by a `Track` how much is done, for work that is read ahead, or is not counted in items; a context manager.
 
     All of it is shown as done when the context ends without an error. Threads may share an object.

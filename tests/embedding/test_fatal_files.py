@@ -16,12 +16,13 @@ JOB = """
 import os, sys
 from unheard.audio import decode
 from unheard.embedding import tables
-begin = decode._Sndfile._next
-def crash(self, count):
-    if str(self.path).endswith("2.wav"):
+place = sys.argv[4]
+begin = getattr(decode._Sndfile, place)
+def crash(self, *given):
+    if str(given[0] if place == "__init__" else self.path).endswith("2.wav"):
         os.kill(os.getpid(), 9)
-    return begin(self, count)
-decode._Sndfile._next = crash
+    return begin(self, *given)
+setattr(decode._Sndfile, place, crash)
 if __name__ == "__main__":
     from unheard.embedding.bulk import embed_table
     from unheard.embedding.loading import load
@@ -33,16 +34,17 @@ if __name__ == "__main__":
 """
 
 
-def test_a_file_that_kills_the_process_is_named_and_skipped(tmp_path):
+@pytest.mark.parametrize("place", ["_next", "__init__"], ids=["samples", "header"])
+def test_a_file_that_kills_the_process_is_named_and_skipped(tmp_path, place):
     folder, out = tmp_path / "audio", tmp_path / "emb.npz"
     folder.mkdir()
     for index in range(6):
         noise = np.random.default_rng(index).standard_normal(4000 * (index + 1)) * 0.1
         soundfile.write(folder / f"{index}.wav", noise, 16000)
     (tmp_path / "job.py").write_text(JOB)
-    command = [sys.executable, str(tmp_path / "job.py"), str(folder), str(out), "3"]
-    assert subprocess.run(command, capture_output=True).returncode == -9
-    assert subprocess.run([*command[:-1], "0"], capture_output=True, text=True).returncode == 0
+    command = [sys.executable, str(tmp_path / "job.py"), str(folder), str(out)]
+    assert subprocess.run([*command, "3", place], capture_output=True).returncode == -9
+    assert subprocess.run([*command, "0", place], capture_output=True, text=True).returncode == 0
     with np.load(out) as arrays:
         assert sorted(Path(path).name for path in arrays["path"]) == [f"{number}.wav" for number in (0, 1, 3, 4, 5)]
 

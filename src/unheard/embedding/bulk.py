@@ -27,7 +27,7 @@ from unheard.embedding.table_jobs.report import BulkReport, Skipped
 from unheard.embedding.table_jobs.spool import FrameSpool
 from unheard.embedding.tables import TableWriter, absolute
 from unheard.errors import AudioError, ConfigError
-from unheard.progress import Done, Track, silent
+from unheard.progress import ProgressCounter, Track, silent
 from unheard.read_ahead import read_ahead
 
 Source = TypeVar("Source")
@@ -83,13 +83,12 @@ def embed_files(
 ) -> BulkReport:
     """Embed different files into one table; parameters and errors as in `embed_table`."""
     options = checked_options(options, segments=False)
-
     if options.window is not None:
         return _embed_windows(model, files, out, options, resume, overwrite, track)
     skipped, embedded = Skipped(options), 0
     with TableWriter(out, identity(model, options), model.row_size(options), resume, overwrite) as table:
         todo, earlier = _todo(files, table, model.sample_rate, skipped)
-        with AudioProgress(todo, track) as done:
+        with AudioProgress(todo, track, table) as done:
             for file, piece, last in _embeddings(model, table, todo, options, skipped, done):
                 embedded += last
                 if options.frames:
@@ -161,7 +160,7 @@ def embed_rows(
                     except AudioError as error:
                         skip(row.path, error)
 
-        with Done(track, len(left), "embedding") as done:
+        with ProgressCounter(track, len(left), "embedding") as done:
             for segment, vector in embed_segments(model, loaded(), options, skip, waiting=1):
                 embedded += 1
                 table.add(segment.path, vector, start=segment.start, end=segment.end)
@@ -194,7 +193,7 @@ def _embed_windows(
 
         def windows() -> Iterator[Segment]:
             nonlocal embedded
-            for begun, readers in _begun(model, table, done.sources(todo), str):
+            for begun, readers in _begun(model, table, done.until_stopped(todo), str):
                 for file, segments in cut_files(begun, model.sample_rate, window, hop, stored, readers):
                     latest = stored(file)
                     try:
@@ -205,9 +204,10 @@ def _embed_windows(
                     except AudioError as error:
                         kept = f"; its rows up to {latest:g} s are kept" if latest > 0 else ""
                         skipped(file, AudioError(f"{error}{kept}"))
-                    done.file()
+                        if latest <= 0:
+                            done.add_file()
 
-        with AudioProgress(todo, track) as done:
+        with AudioProgress(todo, track, table) as done:
             for segment, vector in embed_segments(model, windows(), options, skipped, windows_ahead(window)):
                 written += 1
                 table.add(segment.path, vector, start=segment.start, end=segment.end)
@@ -234,14 +234,14 @@ def _embeddings(
         def skip(sound: Sound, error: AudioError) -> None:
             spool.discard(sound)
             skipped(sound, error)
-            done.file()
+            done.add_file()
 
-        for begun, readers in _begun(model, table, done.sources(files), str):
-            for sound, embedding in model.embed_many(begun, options, skip, readers, spool.add, done.audio):
+        for begun, readers in _begun(model, table, done.until_stopped(files), str):
+            for sound, embedding in model.embed_many(begun, options, skip, readers, spool.add, done.add_audio):
                 for piece, last in spool.pieces(sound, embedding):
                     yield sound, piece, last
                 spool.discard(sound)
-                done.file()
+                done.add_file()
 
 
 def _begun(

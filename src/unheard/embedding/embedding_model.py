@@ -218,7 +218,7 @@ class EmbeddingModel(ABC):
         skip: Callable[[Sound, AudioError], None] | None = None,
         readers: int | None = None,
         spool: Callable[[Sound, LiveFrames], None] | None = None,
-        advance: Callable[[float], None] | None = None,
+        advance: Callable[[float], object] = lambda seconds: None,
     ) -> Iterator[tuple[Sound, Embedding]]:
         """Embed clips in batches across them, with few windows in memory; yield each clip with its embedding, in order.
 
@@ -226,19 +226,20 @@ class EmbeddingModel(ABC):
         ``readers`` threads read clips ahead; by default as many as `EmbeddingModel.readers`. With ``spool``, the frames
         of a clip with more than `SPOOL_VALUES` values are passed to it in order of time, before the embedding with the
         last ones. Frames of one clip follow those of the clip before, and its embedding. ``advance`` is called with the
-        seconds of audio that are read, also by readers.
+        seconds of audio whose windows have come.
         """
         self.check_options(options)
         width = self.row_size(replace(options, frames=True))
         pending: Pending = []
         jobs: list[EmbeddingAccumulator] = []
         most = PENDING * self.batch
-        started = (EmbeddingAccumulator(sound, options, self.sample_rate, width, advance) for sound in sounds)
+        started = (EmbeddingAccumulator(sound, options, self.sample_rate, width) for sound in sounds)
         for job, windows in read_ahead(started, self._windows, self.readers if readers is None else readers):
             jobs.append(job)
             try:
                 for window in windows:
                     pending.append((job, window))
+                    advance(job.new_seconds())
                     if len(pending) < most:
                         continue
                     self.encode(pending, options)

@@ -206,21 +206,11 @@ class EmbeddingAccumulator:
         Of the samples that are counted, in Hz.
     width : int
         Of a frame.
-    advance : callable, optional
-        Called with the seconds of audio that are counted.
     """
 
-    def __init__(
-        self,
-        sound: Sound,
-        options: Options,
-        sample_rate: int,
-        width: int,
-        advance: Callable[[float], None] | None = None,
-    ) -> None:
-        self.advance = advance
+    def __init__(self, sound: Sound, options: Options, sample_rate: int, width: int) -> None:
         self.sound, self.options, self.sample_rate, self.width = sound, options, sample_rate, width
-        self.samples = 0
+        self.samples = self._reported = 0
         self.pooling = Pooling(options.pool)
         self.frames: list[np.ndarray] = []
         self.times: list[np.ndarray] = []
@@ -237,8 +227,11 @@ class EmbeddingAccumulator:
         for wave in waves:
             self.samples += len(wave)
             yield wave
-            if self.advance is not None:
-                self.advance(len(wave) / self.sample_rate)
+
+    def new_seconds(self) -> float:
+        """Return the seconds of audio that were counted since the call before."""
+        new, self._reported = self.samples - self._reported, self.samples
+        return new / self.sample_rate
 
     def pool(self, frames: Float32[np.ndarray, "t D"], weights: Float32[np.ndarray, " t"]) -> None:
         """Add the frames of one window to the scene, with their weights."""

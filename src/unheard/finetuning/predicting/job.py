@@ -34,7 +34,7 @@ from unheard.jobs.plan import Outcome, Task, tasks_folder
 from unheard.jobs.running import Job, Parts, TaskReport, do_array_task, do_tasks, refuse_interrupted
 from unheard.jobs.session import FEWER, Do, OpenedWork
 from unheard.outputs import locked_file
-from unheard.progress import Done, Track, silent
+from unheard.progress import ProgressCounter, Track, silent
 from unheard.read_ahead import reader_count
 
 TIMED = 8
@@ -216,7 +216,7 @@ def _score(scorer: FileScorer, track: Track, task: Task) -> Outcome:
         done.add()
 
     with clear_errors(task.part):
-        with Done(track, len(files), "predicting") as done:
+        with ProgressCounter(track, len(files), "predicting") as done:
             for scored in scorer.scores(takewhile(lambda file: not done.stopped, files), skip):
                 found.append(scored)
                 done.add()
