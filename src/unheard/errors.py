@@ -10,7 +10,7 @@ UnheardError
 
 AudioWarning         a sound was used although it is truncated, or files were left out
 DamageWarning        a file of a cache is damaged, and its content is recomputed
-JobWarning           a worker of a job was lost, and its task is continued
+JobWarning           a worker of a job was lost, and its task is continued; or a task met the work of another one
 
 Every message states what is wrong, where, what is accepted and how to fix it. The command line prints it as one line
 and exits with status 2.
@@ -84,7 +84,7 @@ def warn_damaged(file: Path) -> None:
 
 
 def warn_job(text: str) -> None:
-    """Warn about a worker that was lost."""
+    """Warn about a worker that was lost, or about parts of a job that are used or left out."""
     warnings.warn(JobWarning(text), stacklevel=3)
 
 

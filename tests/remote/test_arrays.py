@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import unheard
 from unheard import api
 from unheard.cli import main
 from unheard.embedding.table_jobs.report import BulkReport
-from unheard.errors import ConfigError, RemoteError
+from unheard.errors import ConfigError, JobWarning, RemoteError
 from unheard.jobs import addressed
 from unheard.jobs.running import TaskReport
 from unheard.remote import access
@@ -97,8 +98,72 @@ def test_a_task_whose_upload_failed_is_continued(
             embed(sounds, f"{number}/2")
         store.faults.clear()
         assert "tables/all.parquet" not in store.keys() and left(tmp_path)  # noqa: SIM118 - a method of ours
-        assert embed(sounds, f"{number}/2").rows == 3 * number
+        with warnings.catch_warnings(record=True) as caught:
+            warnings.simplefilter("always")
+            assert embed(sounds, f"{number}/2").rows == 3 * number
+        texts = [str(each.message) for each in caught if issubclass(each.category, JobWarning)]
+        assert ["used what an earlier attempt computed" in text for text in texts] == [True] * (number == 1)
     assert store.keys() == ["tables/all.parquet"] and not left(tmp_path)
+
+
+def test_a_late_copy_of_a_task_leaves_nothing_at_the_joined_output(
+    sounds: Path, store: Store, tmp_path: Path, machine: Machine
+) -> None:
+    """While it computes, its copy on another machine ends, and joins the parts."""
+    calls: list[Path] = []
+
+    def write(place: Path) -> BulkReport:
+        report = unheard.embed("random-tiny", sounds, place, task="2/2", device="cpu")
+        if not calls:
+            calls.append(place)
+            machine(3)
+            assert embed(sounds, "2/2").rows == 6
+            machine(2)
+        return report
+
+    machine(1)
+    embed(sounds, "1/2")
+    machine(2)
+    with pytest.warns(JobWarning, match="another machine has joined the parts; nothing was uploaded"):
+        addressed.array_task_at(TABLE, "2/2", "embed", write)
+    assert calls and store.keys() == ["tables/all.parquet"] and not left(tmp_path)
+
+
+def test_parts_that_another_machine_joins_while_they_are_copied_are_joined_once(
+    sounds: Path, store: Store, tmp_path: Path, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No task is missing, because the machine that joined the parts was killed; two machines try again."""
+    upload, copy, calls = addressed._upload_results, addressed._copy, list[str]()
+
+    def killed(*given: object) -> object:
+        patch.setattr(addressed, "_upload_results", upload)
+        machine(1)
+        embed(sounds, "1/2")
+        machine(2)
+        upload(*given)
+        raise KeyboardInterrupt
+
+    machine(2)
+    with monkeypatch.context() as patch:
+        patch.setattr(addressed, "_upload_results", killed)
+        with pytest.raises(KeyboardInterrupt):
+            embed(sounds, "2/2")
+    assert "tables/all.parquet" not in store.keys()  # noqa: SIM118 - a method of ours
+
+    def overtaken(*given: object) -> object:
+        if not calls:
+            calls.append("copied")
+            machine(4)
+            assert embed(sounds, "2/2").rows == 6
+            machine(3)
+            raise RemoteError("a part is gone")
+        return copy(*given)
+
+    monkeypatch.setattr(addressed, "_copy", overtaken)
+    machine(3)
+    with pytest.raises(ConfigError, match="all.parquet exists; continue it with --resume"):
+        embed(sounds, "1/2")
+    assert calls and store.keys() == ["tables/all.parquet"]
 
 
 def test_parts_of_another_job_are_refused(sounds: Path, store: Store, tmp_path: Path, machine: Machine) -> None:
@@ -137,7 +202,9 @@ def test_a_local_plan_of_an_earlier_job_is_refused(
 
 
 @pytest.mark.parametrize(
-    ("moment", "rows"), [(("none", 0), 6), (("_copy", 2), 3), (("_uploaded", 2), 6)], ids=["alone", "before", "after"]
+    ("moment", "rows"),
+    [(("none", 0), 6), (("_copy", 2), 3), (("_upload_results", 2), 6)],
+    ids=["alone", "before", "after"],
 )
 def test_tasks_that_end_at_the_same_time_join_the_parts(
     sounds: Path, store: Store, tmp_path: Path, machine: Machine, monkeypatch: pytest.MonkeyPatch,
@@ -146,7 +213,7 @@ def test_tasks_that_end_at_the_same_time_join_the_parts(
     """Task 1 ends while task 2 computes; the parts are then joined by task 2 alone, or also by another machine, before
     or after task 2 has copied them.
     """
-    others = {("_uploaded", 1): 3, moment: 6}
+    others = {("_upload_results", 1): 3, moment: 6}
     calls: list[str] = []
     elsewhere: list[int] = []
 
@@ -168,7 +235,7 @@ def test_tasks_that_end_at_the_same_time_join_the_parts(
         monkeypatch.setattr(addressed, name, disturbed)
 
     disturb("_copy")
-    disturb("_uploaded")
+    disturb("_upload_results")
     machine(2)
     assert embed(sounds, "2/2").rows == rows
     assert len(elsewhere) == (2 if moment[0] == "none" else 4)

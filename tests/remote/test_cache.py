@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import gc
 import os
 import threading
 import time
+from collections import namedtuple
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -119,6 +122,33 @@ def test_downloads_at_the_same_time_share_the_limit(
     for thread in threads:
         thread.join()
     assert 1 <= max(most) <= 2 and len(numbers(place)) == 2
+
+
+def test_downloads_at_the_same_time_share_the_disk(
+    files: list[str], place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(cache.LIMIT, "1")
+    disk = 2_500_000  # two files fit
+    usage = namedtuple("usage", "free")
+    monkeypatch.setattr(
+        cache.shutil, "disk_usage", lambda folder: usage(disk - sum(each.stat().st_size for each in copies(place)))
+    )
+    open_file(files[0]).close()
+    kind = type(access.file_system(files[0])[0])
+    get_file = kind.get_file
+
+    def slow(system: object, path: str, target: str) -> None:
+        time.sleep(0.1)  # both downloads have room before one of them has written anything
+        if usage(disk - sum(each.stat().st_size for each in copies(place))).free < SIZE:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        get_file(system, path, target)
+
+    monkeypatch.setattr(kind, "get_file", slow)
+    with ThreadPoolExecutor(2) as pool:
+        for number, file in zip((1, 2), pool.map(open_file, files[1:3]), strict=True):
+            assert file.read(1) == bytes([number])
+            file.close()
+    assert numbers(place) == [1, 2]
 
 
 def test_shards_in_advance_fit_in_the_rest_of_the_cache(files: list[str], place: Path) -> None:

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import ParamSpec, TypeVar
 
 from unheard.addresses import address_of
-from unheard.errors import ConfigError, RemoteError, shown
+from unheard.errors import ConfigError, RemoteError, shown, warn_job
 from unheard.jobs.plan import PLAN, read_plan, tasks_folder
 from unheard.outputs import locked_file
 from unheard.remote.access import file_system
@@ -85,7 +85,10 @@ def array_task_at(out: str | Path, task: str | None, verb: str, write: Callable[
     lock, own = place.with_name("task"), f"part-{task.partition('/')[0].zfill(6)}.json"
     with naming(lock, f"task {task} of {address}"), naming(tasks.folder, parts), naming(place, address):
         with locked_file(lock):
-            result = _done(output, tasks, own, write)
+            kept = (tasks.folder / own).exists()
+            result = _run_task(output, tasks, own, write)
+            if kept:
+                warn_job(f"task {task} of {address}: used what an earlier attempt computed before its upload failed")
         shutil.rmtree(place.parent, ignore_errors=True)
     return relocated(result, place, out)
 
@@ -114,15 +117,26 @@ def _parts_of(out: str | Path) -> str:
     return f"{parent}/{tasks_folder(Path(name)).name}"
 
 
-def _done(output: Mirror, tasks: Mirror, own: str, write: Callable[[Path], Result]) -> Result:
+def _run_task(output: Mirror, tasks: Mirror, own: str, write: Callable[[Path], Result]) -> Result:
     """Do the task with the outcome ``own``, join the parts if no other is missing, and upload what is new."""
     if output.folder.is_file():  # its upload failed: it is joined again
         output.folder.unlink()
     try:
-        complete = _copy(output, tasks, own)
+        try:
+            complete = _copy(output, tasks, own)
+        except RemoteError:
+            if _complete(_names(tasks.address), tasks, own):
+                raise
+            tasks.drop_unchanged()
+            complete = _copy(output, tasks, own)  # of the joined output
         while True:
+            planned = PLAN in _names(tasks.address)
             result = write(output.folder)
-            finished = _uploaded(output, tasks, complete)
+            if planned and PLAN not in _names(tasks.address):
+                # with the part of another copy of this task
+                warn_job(f"{shown(output.address)}: another machine has joined the parts; nothing was uploaded")
+                return result
+            finished = _upload_results(output, tasks, complete)
             try:
                 complete = not finished and _copy(output, tasks, own)
             except RemoteError:
@@ -152,7 +166,7 @@ def _copy(output: Mirror, tasks: Mirror, own: str) -> bool:
     return complete
 
 
-def _uploaded(output: Mirror, tasks: Mirror, complete: bool) -> bool:
+def _upload_results(output: Mirror, tasks: Mirror, complete: bool) -> bool:
     """Upload the output if it is joined, or else what the task has computed. Return whether it is joined."""
     joined = complete or not tasks.folder.exists()
     try:

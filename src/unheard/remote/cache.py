@@ -202,7 +202,9 @@ class FileCache:
         return self._counted + self._since + needed <= self.limit and self._free() >= size
 
     def _free(self) -> int:
-        return shutil.disk_usage(self.folder).free
+        """Return the free bytes of the disk, without those that running downloads will write."""
+        left = sum(max(0, size - _size(unfinished)) for unfinished, size in self._coming.items())
+        return shutil.disk_usage(self.folder).free - left
 
     def _evict(self, size: int = 0) -> None:
         """Delete the least recently used copies until ``size`` more bytes fit, or the rest is in use."""
@@ -228,6 +230,14 @@ class FileCache:
         with self._changed:
             if (self.folder / _OVER).exists():
                 self._evict()
+
+
+def _size(file: Path) -> int:
+    """Return the bytes of a file, 0 if there is none."""
+    try:
+        return file.stat().st_size
+    except OSError:
+        return 0
 
 
 def _checksum(file: Path) -> str:

@@ -9,6 +9,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -111,14 +112,29 @@ def test_batches_are_the_same_with_and_without_reading_ahead(store: Store, monke
         assert all(bool((batch.spec == other).all()) for batch, other in zip(made, ahead, strict=True))
 
 
-def test_the_end_of_a_loader_stops_the_reads(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(reading_ahead, "CHUNK", 64)
-    reader = ShardReader(store.files)
-    reader.expect(range(SHARDS))
-    reader.close()
+def test_the_end_of_a_loader_stops_the_reads(store: Store, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    reader = ShardReader([tmp_path / "pipe", store.files[0]])
+    reader.expect([0, 1])
+    with (tmp_path / "pipe").open("wb") as pipe:  # the thread reads it until it is closed
+        pipe.write(b"shard")
+        reader.close()
     assert reader._thread is not None
     reader._thread.join(10)
-    assert not reader._thread.is_alive() and in_memory(store.files[-1]) == 0
+    assert not reader._thread.is_alive() and in_memory(store.files[0]) == 0
+
+
+def test_shards_that_a_small_batch_leaves_out_are_not_read_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reading_ahead, "AWAY", 5)
+    monkeypatch.setattr(reading_ahead, "Thread", lambda **given: SimpleNamespace(start=lambda: None))
+    reader = ShardReader([Path(str(number)) for number in range(4)])
+    for step in range(20):
+        reader.expect([step % 3])
+    assert [reader._queue.get() for _ in range(reader._queue.qsize())] == [Path("0"), Path("1"), Path("2")]
+    for _ in range(6):
+        reader.expect([3])
+    reader.expect([0, 3])
+    assert [reader._queue.get() for _ in range(reader._queue.qsize())] == [Path("3"), Path("0")]
 
 
 def test_a_shard_is_read_once_for_steps_in_a_row_and_a_missing_one_is_skipped(store: Store) -> None:

@@ -9,6 +9,8 @@ from threading import Event, Thread
 
 CHUNK = 2**20
 """Bytes of one read."""
+AWAY = 1000
+"""Steps without a shard after which it is read again: a small batch has no window of some shards (our choice)."""
 
 
 class ShardReader:
@@ -25,17 +27,18 @@ class ShardReader:
 
     def __init__(self, files: Sequence[Path]) -> None:
         self.files = files
-        self._expected: set[int] = set()
+        self._step, self._latest = 0, dict[int, int]()  # the latest step of each shard that was read
         self._queue: SimpleQueue[Path] = SimpleQueue()
         self._stop = Event()
         self._thread: Thread | None = None
 
     def expect(self, numbers: Iterable[int]) -> None:
-        """Read the shards of a later step, except those of the step before it."""
-        wanted = set(numbers)
-        for number in sorted(wanted - self._expected):
-            self._queue.put(self.files[number])
-        self._expected = wanted
+        """Read the shards of a later step, except those of one of the `AWAY` steps before it."""
+        self._step += 1
+        for number in sorted(set(numbers)):
+            if self._step - self._latest.get(number, -AWAY) > AWAY:
+                self._queue.put(self.files[number])
+            self._latest[number] = self._step
         if self._thread is None:
             self._thread = Thread(target=self._run, name="shards", daemon=True)
             self._thread.start()
