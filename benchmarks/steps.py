@@ -73,7 +73,7 @@ def our_step(learner: PretrainModule, batch: Batch, bf16: bool, compiled: bool) 
 def flop_of(recipe: Recipe, batch: Batch) -> int:
     """Return the FLOP of the matrix products and of attention of a step."""
     learner = build(recipe, 0)
-    use_attention(learner, "explicit")  # the counter does not see the fused kernel of the CPU
+    use_attention(learner, "explicit")  # the counter does not count the fused kernel of the CPU
     learner.begin_step(NOW)
     with FlopCounterMode(display=False) as counter:
         learner.losses(batch, learner.training_mask(batch))["loss"].backward()

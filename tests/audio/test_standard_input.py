@@ -143,6 +143,12 @@ def test_an_end_within_a_sample_is_reported_and_the_whole_samples_are_kept(
     np.testing.assert_array_equal(found, wanted)
 
 
+def test_chunks_after_less_than_one_sample_are_not_samples() -> None:
+    after = chunk(b"LIST", b"INFOISFT" + bytes(20))
+    samples, _ = decoded(riff(form(1, 1, 16), chunk(b"data", b"\1"), after))
+    assert samples.shape == (0, 1)
+
+
 def test_a_part_of_one_sample_is_refused() -> None:
     with pytest.raises(AudioError, match="it ends in the middle of a sample"):
         decoded(riff(form(1, 1, 32), chunk(b"data", b"\1\2\3", 0xFFFFFFFF)[:11]))

@@ -8,9 +8,10 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import fields, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -24,6 +25,7 @@ from unheard.embedding.loading import load
 from unheard.errors import ConfigError
 from unheard.evaluation.hear.head import Head, HyperParams
 from unheard.evaluation.hear.head_ensemble import BatchedHeads, SequentialHeads
+from unheard.model import transformer
 from unheard.objectives.base import Batch
 from unheard.objectives.teacher_schedules import TrainingProgress
 from unheard.recipes import find_recipe
@@ -147,9 +149,19 @@ def test_one_step_is_that_of_the_cpu(name: str, device: str) -> None:
 
 @DEVICES
 @pytest.mark.parametrize("name", ["audiomae", "matpac++"])
-def test_one_step_with_activation_checkpointing_is_that_of_the_cpu(name: str, device: str) -> None:
+def test_one_step_with_activation_checkpointing_is_that_of_the_cpu(
+    name: str, device: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected, calls, checkpoint = one_step(name, "cpu"), [], transformer.checkpoint
+
+    def counted(function: Callable[..., Any], *inputs: Any, **options: Any) -> Any:
+        calls.append(function)
+        return checkpoint(function, *inputs, **options)
+
+    monkeypatch.setattr(transformer, "checkpoint", counted)
     found = one_step(name, device, "training.activation_checkpointing=true")
-    assert_same_step(found, one_step(name, "cpu"))
+    assert calls
+    assert_same_step(found, expected)
 
 
 @DEVICES

@@ -66,6 +66,7 @@ class StandardInput(Decoder):
 
     def __init__(self, name: str, source: BinaryIO | BufferedIOBase | None = None) -> None:
         self.path, self.note, self.frames, self._source = Path(name), "", 0, source or sys.stdin.buffer
+        self._ends = False  # whether the header declares where the samples end
         if name == STANDARD_INPUT:
             self._read_header()
             return
@@ -91,7 +92,8 @@ class StandardInput(Decoder):
                 length64 = struct.unpack("<8xQ", content[:16])[0]
         self._set_layout(layout)
         length = length64 if size == 0xFFFFFFFF and length64 != 0xFFFFFFFFFFFFFFFF else size
-        self.frames = 0 if _is_unknown(length) else length // (self._width * self.channels)
+        self._ends = not _is_unknown(length)
+        self.frames = length // (self._width * self.channels) if self._ends else 0
 
     def _bytes(self, count: int, keep: int = 1 << 16) -> bytes:
         """Return bytes of the header, at most ``keep`` of them; the others are skipped."""
@@ -127,9 +129,9 @@ class StandardInput(Decoder):
 
     def _next(self, count: int) -> Float32[np.ndarray, "S C"]:
         size = self._width * self.channels
-        left = self.frames - self.came if self.frames else count  # other chunks may follow the samples of a WAV file
+        left = self.frames - self.came if self._ends else count  # other chunks may follow the samples of a WAV file
         content = self._source.read(min(count, left) * size)
-        if len(content) % size and not self.frames:
+        if len(content) % size and not self._ends:
             self.note = "it is truncated: it ends in the middle of a sample"
         return _decoded(content[: len(content) // size * size], self.subtype).reshape(-1, self.channels)
 

@@ -188,7 +188,7 @@ class FolderVectors:
     def _track(self, items: Iterable[Item], total: int, description: str) -> Iterator[Item]:
         """Count the files that are embedded; those of an earlier run count from the start.
 
-        If the items are minutes of a few long recordings, files are counted in proportion.
+        If the items are minutes of a few long recordings, all files are counted in proportion, from 0.
         """
         files, in_minutes = self.progress.total, description == IN_MINUTES
         for done, item in enumerate(items):
