@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from unheard.config import override
-from unheard.devices import bf16_on_cpu, device_of_worker
+from unheard.devices import bf16_on_cpu
 from unheard.embedding.loading import load
 from unheard.errors import ConfigError
 from unheard.evaluation.hear.head import Head, HyperParams
@@ -270,16 +270,6 @@ def test_stacked_heads_learn_what_heads_one_by_one_do(multilabel: bool, device: 
     for one, other in zip(stacked.predict(x.to(place), 7), sequential.predict(x, 7), strict=True):
         assert one.device.type == "cpu"
         torch.testing.assert_close(one, other, atol=1e-3, rtol=1e-3)
-
-
-@pytest.mark.parametrize(("count", "devices"), [(1, ["cuda"] * 4), (3, ["cuda:0", "cuda:1", "cuda:2", "cuda:0"])])
-def test_workers_take_several_gpus_in_turn(count: int, devices: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
-    threads = torch.get_num_threads()
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
-    assert [device_of_worker("auto", worker, threads) for worker in range(4)] == devices
-    assert [device_of_worker("cuda:1", worker, threads) for worker in range(2)] == ["cuda:1"] * 2
-    assert [device_of_worker("cpu", worker, threads) for worker in range(2)] == ["cpu"] * 2
 
 
 @pytest.mark.parametrize(("device", "message"), [("tpu", "usable: auto"), ("meta", "CUDA_VISIBLE_DEVICES")])
