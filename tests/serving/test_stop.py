@@ -19,6 +19,7 @@ import os, pathlib, signal, sys, threading, time
 from unheard.cli import main
 from unheard.embedding.embedder import Model
 from unheard.serving import folder_vectors, server
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a job in the background starts with the signal ignored
 encode = Model.encode
 def slow(self, pending, options):
     encode(self, pending, options)
