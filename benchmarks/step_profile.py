@@ -12,17 +12,15 @@ import json
 import statistics
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from benchmarks.steps import Step, flop_of, made_batch, our_step
+from benchmarks.steps import Step, flop_of, msm_mae_case, our_step
 from benchmarks.timing import arguments, machine
 from unheard.devices import bf16_on_cpu
-from unheard.model.sizes import ModelConfig
 from unheard.objectives.base import Batch
-from unheard.recipes import find_recipe
 from unheard.recipes.learner import build
 from unheard.recipes.recipe import Recipe
 
@@ -108,9 +106,8 @@ def main() -> None:
     """Profile every case in every precision of this processor."""
     given = arguments(__doc__.splitlines()[0], rounds=7)
     torch.set_num_threads(1)
-    for title, (size, frames, count) in CASES.items():
-        recipe = replace(find_recipe("msm-mae"), model=ModelConfig(size=size, frames=frames))
-        batch = made_batch(recipe, frames, count)
+    for title, case in CASES.items():
+        recipe, batch = msm_mae_case(*case)
         for bf16 in (False, True) if bf16_on_cpu() else (False,):
             show(f"{title}, {'bf16' if bf16 else 'float32'}", measured(recipe, batch, bf16, given.rounds), given.json)
 

@@ -15,9 +15,11 @@ from benchmarks.timing import interleave, show
 from unheard.audio.frontend import Statistics
 from unheard.devices import bf16_on_cpu
 from unheard.model.masking import noise_size
+from unheard.model.sizes import ModelConfig
 from unheard.model.transformer import use_attention
 from unheard.objectives.base import Batch
 from unheard.objectives.teacher_schedules import TrainingProgress
+from unheard.recipes import find_recipe
 from unheard.recipes.learner import PretrainModule, build
 from unheard.recipes.recipe import Recipe
 from unheard.training.engine import Engine
@@ -49,6 +51,12 @@ def made_batch(recipe: Recipe, frames: int, size: int) -> Batch:
     noise = torch.rand(size, noise_size(recipe.model, recipe.mask, grid), generator=generator)
     valid = torch.ones(size, grid.num_patches, dtype=torch.bool)
     return Batch(spec, valid, torch.arange(size), torch.full((size,), frames), torch.zeros(size), noise)
+
+
+def msm_mae_case(size: str, frames: int, count: int) -> tuple[Recipe, Batch]:
+    """The recipe of MSM-MAE in a size, and a batch of windows."""
+    recipe = replace(find_recipe("msm-mae"), model=ModelConfig(size=size, frames=frames))
+    return recipe, made_batch(recipe, frames, count)
 
 
 def our_step(learner: PretrainModule, batch: Batch, bf16: bool, compiled: bool) -> Step:

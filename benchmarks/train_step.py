@@ -8,18 +8,14 @@ compared first.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from benchmarks.steps import RATE, Step, candidates, compare_and_time, made_batch
+from benchmarks.steps import RATE, Step, candidates, compare_and_time, msm_mae_case
 from benchmarks.timing import arguments
 from unheard.model import masking
-from unheard.model.sizes import ModelConfig
 from unheard.objectives.base import Batch
-from unheard.recipes import find_recipe
 from unheard.recipes.learner import PretrainModule, build
 from unheard.training.optim import parameter_groups
 
@@ -98,9 +94,8 @@ def main() -> None:
     """Compare and time every case; ``--rounds`` and ``--json`` as everywhere."""
     given = arguments(__doc__.splitlines()[0], rounds=7)
     torch.set_num_threads(1)
-    for title, (size, frames, count) in CASES.items():
-        recipe = replace(find_recipe("msm-mae"), model=ModelConfig(size=size, frames=frames))
-        batch = made_batch(recipe, frames, count)
+    for title, case in CASES.items():
+        recipe, batch = msm_mae_case(*case)
         baseline = {"MAE-style step, float32": baseline_step(build(recipe, 0), batch)}
         compare_and_time(title, candidates(baseline, recipe, batch), "samples", given)
 

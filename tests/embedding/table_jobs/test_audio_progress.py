@@ -102,6 +102,19 @@ def test_a_file_counts_when_it_is_embedded_and_not_when_it_is_read(
     assert all(done <= number + 1 for number, done in enumerate(stored))  # one file is skipped
 
 
+def test_no_header_is_read_for_a_progress_that_is_not_shown(
+    model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read: list[str] = []
+    original = audio_progress.open_sound
+    monkeypatch.setattr(audio_progress, "open_sound", lambda path: (read.append(path), original(path))[1])
+    folder = sounds(tmp_path / "sounds", [0.5] * 3)
+    embed_table(model, [folder], tmp_path / "silent.parquet")
+    assert read == []
+    embed_table(model, [folder], tmp_path / "shown.parquet", track=Shown())
+    assert len(read) == 3
+
+
 def test_a_display_that_ends_early_ends_the_job(model: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(embedding_model, "PENDING", 1)
     folder = sounds(tmp_path / "sounds", [0.5] * 60)

@@ -9,7 +9,7 @@ from pathlib import Path
 from unheard.audio.decode import open_sound
 from unheard.embedding.tables import TableWriter
 from unheard.errors import AudioError
-from unheard.progress import ProgressCounter, Track
+from unheard.progress import ProgressCounter, Track, silent
 
 FEW = 100
 """Most files whose headers are read for their duration (our choice)."""
@@ -20,7 +20,8 @@ IN_MINUTES = "embedding, minutes of audio"
 class AudioProgress(ProgressCounter):
     """Shows what is embedded; a context manager.
 
-    If there are few files, and they last more than a minute in the mean, the unit is a minute of audio. Audio that
+    If there are few files, and they last more than a minute in the mean, the unit is a minute of audio. Their headers
+    are read for this, unless the progress is `silent`, as in the workers of a job. Audio that
     waits for its batch counts, what readers have read ahead does not.
 
     Parameters
@@ -33,7 +34,7 @@ class AudioProgress(ProgressCounter):
 
     def __init__(self, files: Sequence[str], track: Track, table: TableWriter) -> None:
         self._file, self._reached = "", 0.0
-        minutes = math.ceil(_minutes(files, table) or 0)
+        minutes = 0 if track is silent else math.ceil(_minutes(files, table) or 0)
         self.by_minutes = minutes > max(1, len(files))
         if self.by_minutes:
             super().__init__(track, minutes, IN_MINUTES)
