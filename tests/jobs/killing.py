@@ -26,6 +26,10 @@ class KillingWork:
     def advice(self) -> str:
         return self.work.advice
 
+    @property
+    def shared(self) -> tuple[str, ...]:
+        return self.work.shared
+
     def open(self, worker: int, threads: int) -> Do:
         do = self.work.open(worker, threads)
 

@@ -28,6 +28,10 @@ class MadeWork:
     def advice(self) -> str:
         return "give less"
 
+    @property
+    def shared(self) -> tuple[str, ...]:
+        return ()
+
     def open(self, worker: int, threads: int) -> Do:
         (self.place / f"worker-{os.getpid()}").write_text(f"{worker} {threads}")
         return self.do

@@ -17,7 +17,7 @@ from unheard import api
 from unheard.cli import main
 from unheard.embedding.table_jobs.report import BulkReport
 from unheard.errors import ConfigError, JobWarning, RemoteError
-from unheard.jobs import addressed
+from unheard.jobs import addressed_arrays
 from unheard.jobs.running import TaskReport
 from unheard.remote import access
 from unheard.remote.listing import exists, files_below
@@ -125,7 +125,7 @@ def test_a_late_copy_of_a_task_leaves_nothing_at_the_joined_output(
     embed(sounds, "1/2")
     machine(2)
     with pytest.warns(JobWarning, match="another machine has joined the parts; nothing was uploaded"):
-        addressed.array_task_at(TABLE, "2/2", "embed", write)
+        addressed_arrays.array_task_at(TABLE, "2/2", "embed", write)
     assert calls and store.keys() == ["tables/all.parquet"] and not left(tmp_path)
 
 
@@ -133,10 +133,10 @@ def test_parts_that_another_machine_joins_while_they_are_copied_are_joined_once(
     sounds: Path, store: Store, tmp_path: Path, machine: Machine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """No task is missing, because the machine that joined the parts was killed; two machines try again."""
-    upload, copy, calls = addressed._upload_results, addressed._copy, list[str]()
+    upload, copy, calls = addressed_arrays._upload_results, addressed_arrays._copy, list[str]()
 
     def killed(*given: object) -> object:
-        patch.setattr(addressed, "_upload_results", upload)
+        patch.setattr(addressed_arrays, "_upload_results", upload)
         machine(1)
         embed(sounds, "1/2")
         machine(2)
@@ -145,7 +145,7 @@ def test_parts_that_another_machine_joins_while_they_are_copied_are_joined_once(
 
     machine(2)
     with monkeypatch.context() as patch:
-        patch.setattr(addressed, "_upload_results", killed)
+        patch.setattr(addressed_arrays, "_upload_results", killed)
         with pytest.raises(KeyboardInterrupt):
             embed(sounds, "2/2")
     assert "tables/all.parquet" not in store.keys()  # noqa: SIM118 - a method of ours
@@ -159,7 +159,7 @@ def test_parts_that_another_machine_joins_while_they_are_copied_are_joined_once(
             raise RemoteError("a part is gone")
         return copy(*given)
 
-    monkeypatch.setattr(addressed, "_copy", overtaken)
+    monkeypatch.setattr(addressed_arrays, "_copy", overtaken)
     machine(3)
     with pytest.raises(ConfigError, match="all.parquet exists; continue it with --resume"):
         embed(sounds, "1/2")
@@ -218,7 +218,7 @@ def test_tasks_that_end_at_the_same_time_join_the_parts(
     elsewhere: list[int] = []
 
     def disturb(name: str) -> None:
-        original = getattr(addressed, name)
+        original = getattr(addressed_arrays, name)
 
         def disturbed(*given: object) -> object:
             if len(elsewhere) % 2 == 0:
@@ -232,7 +232,7 @@ def test_tasks_that_end_at_the_same_time_join_the_parts(
                     elsewhere.append(0)
             return original(*given)
 
-        monkeypatch.setattr(addressed, name, disturbed)
+        monkeypatch.setattr(addressed_arrays, name, disturbed)
 
     disturb("_copy")
     disturb("_upload_results")

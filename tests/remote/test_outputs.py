@@ -158,13 +158,6 @@ def test_every_verb_with_an_output_looks_at_its_address_first(name: str) -> None
         verb(**{**needed, "out": "xyz://bucket/x"})
 
 
-def test_workers_of_ray_need_a_local_output(memory: str, capsys: pytest.CaptureFixture[str]) -> None:
-    for command in (["predict", "unheard-tiny"], ["data", "targets", "--teacher", "unheard-tiny"]):
-        assert main([*command, "sounds", "-o", f"{memory}/x", "--engine", "ray"]) == 2
-        assert f"the Ray workers of {memory}/x need a folder that all of them share" in capsys.readouterr().err
-    assert not files_named(memory)
-
-
 def files_named(address: str) -> list[str]:
     """Return the files below an address; none if it is not there."""
     try:

@@ -161,8 +161,6 @@ def test_what_cannot_be_used_is_named_by_its_address(
     assert "xyz://bucket/a.wav: the scheme xyz:// is unknown" in capsys.readouterr().err
     with pytest.raises(ConfigError, match=rf"{memory}/x.csv: this writes local files only"):
         write_text(Path(f"{memory}/x.csv"), "")
-    assert main(["embed", f"{memory}/a.wav", "-o", f"{memory}/t.csv", "--engine", "ray"]) == 2
-    assert "need a folder that all of them share" in capsys.readouterr().err
 
 
 def test_a_file_system_address_is_written_at_once(tmp_path: Path, model: EmbeddingModel, sounds: Path) -> None:

@@ -10,6 +10,8 @@ import numpy as np
 import pytest
 import soundfile
 from tests.evaluation.made import make_task
+from tests.jobs.several import ENGINES, started
+from tests.remote.store import BUCKET, Store
 
 import unheard
 from unheard import api
@@ -19,6 +21,7 @@ from unheard.cli import main
 from unheard.config import override
 from unheard.errors import CheckpointError, ConfigError, DataError
 from unheard.finetuning.ensemble import open_finetuned
+from unheard.finetuning.predicting import job as predicting
 from unheard.recipes import find_recipe
 from unheard.recipes.learner import build
 from unheard.remote.listing import files_below, is_file
@@ -116,14 +119,23 @@ def test_predictions_have_paths_that_hold_at_the_address(
         assert str(folder / "sounds" / "00.wav") in file.read().decode()
 
 
+@pytest.fixture(scope="module")
+def many(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Two groups of the files that are scored together."""
+    sounds = tmp_path_factory.mktemp("many")
+    for number in range(66):
+        shutil.copy(folder / "sounds" / f"{number % 12:02d}.wav", sounds / f"{number}.wav")
+    return str(sounds)
+
+
+OUTPUTS = (("scores.csv", []), ("spans.csv", ["--spans", "--threshold", "0.01"]))
+
+
 def test_predictions_in_tasks_are_those_of_one_process(
-    folder: Path, local: Path, memory: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    many: str, local: Path, memory: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "many").mkdir()
-    for number in range(66):  # two groups of the files that are scored together
-        shutil.copy(folder / "sounds" / f"{number % 12:02d}.wav", tmp_path / "many" / f"{number}.wav")
-    for name, options in (("scores.csv", []), ("spans.csv", ["--spans", "--threshold", "0.01"])):
-        command = ["predict", str(local), str(tmp_path / "many"), *options, "-o"]
+    for name, options in OUTPUTS:
+        command = ["predict", str(local), many, *options, "-o"]
         assert main([*command, f"{memory}/one/{name}"]) == 0
         for number in (2, 1):
             monkeypatch.setenv("UNHEARD_CACHE", str(tmp_path / f"machine-{number}"))
@@ -132,6 +144,39 @@ def test_predictions_in_tasks_are_those_of_one_process(
             assert one.read() == joined.read()
     assert set(files_below(f"{memory}/tasks")) == set(files_below(f"{memory}/one"))
     assert not list(tmp_path.glob("machine-*/out/*"))
+
+
+@pytest.mark.parametrize("engine", ENGINES)
+def test_predictions_of_several_processes_are_those_of_one(
+    many: str, local: Path, store: Store, place: Path, engine: str
+) -> None:
+    for name, options in OUTPUTS:
+        command = ["predict", str(local), many, *options, "-o"]
+        assert main([*command, f"s3://{BUCKET}/one/{name}"]) == 0
+        spread = [f"s3://{BUCKET}/many/{name}", "--engine", engine, "--processes", "2"]
+        assert started(lambda: main([*command, *spread])) == 0  # noqa: B023 - called at once
+        with open_file(f"s3://{BUCKET}/one/{name}") as one, open_file(f"s3://{BUCKET}/many/{name}") as joined:
+            assert one.read() == joined.read()
+        assert main([*command, *spread]) == 2
+    assert set(files_below(f"s3://{BUCKET}/many")) == set(files_below(f"s3://{BUCKET}/one"))
+    assert not list(place.glob("out/*"))
+
+
+def test_predictions_that_were_interrupted_before_the_join_are_continued(
+    many: str, local: Path, memory: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["predict", str(local), many, "-o", f"{memory}/scores.csv", "--processes", "1"]
+
+    def interrupted(*given: object) -> object:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(predicting, "_join", interrupted)
+        assert main(command) == 130
+    assert main(command) == 2
+    assert "scores.csv has parts of an interrupted job; continue it with --resume" in capsys.readouterr().err
+    assert main([*command, "--resume"]) == 0
+    assert "0 files predicted, 66 already done" in capsys.readouterr().out
 
 
 def test_tasks_at_an_address_are_evaluated_into_another(folder: Path, memory: str, tmp_path: Path) -> None:

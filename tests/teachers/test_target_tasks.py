@@ -81,7 +81,7 @@ def test_what_does_not_fit_is_refused(packed: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="is not packed, and several processes would each decode it; pack it first"):
         store_in_tasks(tmp_path, config, out, "cpu", Spread(processes=2))
     with pytest.raises(ConfigError, match="worker 1 has another teacher or corpus than the first process"):
-        TargetWork(packed, config, out, "cpu", "another").open(1, 1)
+        TargetWork(packed, config, "cpu", "another").open(1, 1)
     store_in_tasks(packed, config, out, "cpu", Spread(task="1/3"))
     with pytest.raises(storing.DataError, match="holds targets of another corpus or teacher"):
         store_in_tasks(packed, TargetsConfig("1"), out, "cpu", Spread(task="1/3"))
@@ -114,6 +114,10 @@ class LocalWork:
     @property
     def advice(self) -> str:
         return self.work.advice
+
+    @property
+    def shared(self) -> tuple[str, ...]:
+        return self.work.shared
 
     def open(self, worker: int, threads: int) -> Do:
         storing.SHARD_SECONDS = 5.0

@@ -30,7 +30,7 @@ from unheard.cli.shell import (
 from unheard.errors import ConfigError
 from unheard.outputs import locked_file
 from unheard.progress import bar
-from unheard.remote.outputs import local_output, refuse_ray_at
+from unheard.remote.outputs import local_output
 
 if TYPE_CHECKING:
     from unheard.embedding.embedder import Sound
@@ -143,7 +143,7 @@ def _predict_files(
     from unheard.embedding.table_jobs.inputs import expand
     from unheard.finetuning.predicting.job import ScoreJob, estimate_scores, score_in_tasks
     from unheard.finetuning.predicting.scorer import open_scorer
-    from unheard.jobs.addressed import array_task_at
+    from unheard.jobs.addressed import in_tasks_at
     from unheard.jobs.engines import Spread
     from unheard.jobs.running import TaskReport
 
@@ -161,16 +161,13 @@ def _predict_files(
         elif job.plan:
             return planned(estimate_scores(ScoreJob(scorer, files, place, *chosen), spread), json)
         else:
-            policy: dict[str, Any] = {
-                "resume": output.resume,
-                "overwrite": output.overwrite or place != out,
-                "track": bar,
-            }
 
             def score(table: Path) -> ScoreReport | TaskReport:
+                waits = table != out and spread.task is None and not output.resume and table.exists()  # for its upload
+                policy: dict[str, Any] = {"resume": output.resume, "overwrite": output.overwrite or waits, "track": bar}
                 return score_in_tasks(ScoreJob(scorer, files, table, *chosen), spread, **policy)
 
-            report = array_task_at(place, spread.task, "predict", score)
+            report = in_tasks_at(place, spread, "predict", score, resume=output.resume, overwrite=output.overwrite)
             if isinstance(report, TaskReport):
                 return one_task(report, place, "files predicted", json, strict)
             lines, values, skipped = _joined(report, named(out or place))
@@ -180,11 +177,10 @@ def _predict_files(
 
 def _place(out: Path, output: Output, spread: Spread) -> AbstractContextManager[Path]:
     """Return the place of a table: its path, or for an address a local one."""
-    if not address_of(out) or spread.task is not None:
+    if not address_of(out) or spread != type(spread)():
         return nullcontext(out)
-    from unheard.jobs.addressed import refuse_parts_at
+    from unheard.jobs.addressed_job import refuse_parts_at
 
-    refuse_ray_at(out, spread.engine)
     refuse_parts_at(out)
     return local_output(out, overwrite=output.overwrite, verb="predict")
 

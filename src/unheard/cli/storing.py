@@ -105,7 +105,8 @@ def pack(
     from unheard.data.corpus import open_corpus
     from unheard.data.pack import pack as transform
     from unheard.data.packing.job import PackJob, estimate_pack, pack_in_tasks
-    from unheard.jobs.addressed import array_task_at, refuse_parts_at
+    from unheard.jobs.addressed import in_tasks_at
+    from unheard.jobs.addressed_job import refuse_parts_at
     from unheard.jobs.engines import Spread
     from unheard.jobs.running import TaskReport
 
@@ -118,9 +119,7 @@ def pack(
         refuse_parts_at(out)
         stored: Store | TaskReport = transform(packed.corpus, packing, out, threads, bar, packed.shard_bytes)
     else:
-        stored = array_task_at(
-            out, spread.task, "pack", lambda place: pack_in_tasks(replace(packed, out=place), spread, bar)
-        )
+        stored = in_tasks_at(out, spread, "pack", lambda place: pack_in_tasks(replace(packed, out=place), spread, bar))
     if isinstance(stored, TaskReport):
         return one_task(stored, out, "clips packed", json, strict)
     return _packed(stored, out, packing, json, strict)

@@ -91,8 +91,13 @@ def array_task(spread: Spread, items: int, unit: str) -> tuple[int, int]:
 
 
 @contextmanager
-def open_workers(spread: Spread, work: Work, items: int) -> Iterator[Workers]:
+def open_workers(spread: Spread, work: Work, items: int, address: str = "") -> Iterator[Workers]:
     """Yield the workers of an engine, at most one for each item, and end them.
+
+    Parameters
+    ----------
+    address : str
+        Address of the output, to which the workers of Ray upload their parts. Empty: they share a folder.
 
     Raises
     ------
@@ -102,7 +107,7 @@ def open_workers(spread: Spread, work: Work, items: int) -> Iterator[Workers]:
     if spread.engine == "ray":
         from unheard.jobs.ray_workers import ray_workers
 
-        with ray_workers(work, spread.processes, items) as workers:
+        with ray_workers(work, spread.processes, items, address) as workers:
             yield workers
         return
     local = LocalWorkers(work, min(items, spread.processes or 1))

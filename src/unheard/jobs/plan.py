@@ -27,6 +27,7 @@ MOST_TASKS = 10_000
 """Largest number of tasks that `task_count` proposes: each has two files in one folder (our choice)."""
 
 PLAN = "plan.json"
+SUFFIX = ".tasks"
 
 
 @dataclass(frozen=True)
@@ -52,6 +53,12 @@ class Task:
 
     def __str__(self) -> str:
         return f"task {self.number} of {self.tasks}"
+
+    @property
+    def out(self) -> Path:
+        """Return the output of the job."""
+        folder = self.part.parent
+        return folder.with_name(folder.name.removeprefix(".").removesuffix(SUFFIX))
 
 
 @dataclass(frozen=True)
@@ -132,7 +139,7 @@ def task_count(items: int, workers: int, task_items: int = TASK_ITEMS) -> int:
 
 def tasks_folder(out: Path) -> Path:
     """Return the folder of the parts of an output."""
-    return out.with_name(f".{out.name}.tasks")
+    return out.with_name(f".{out.name}{SUFFIX}")
 
 
 def open_plan(folder: Path, identity: dict[str, Any], items: Sequence[Any], keys: Iterable[str], tasks: int) -> Plan:

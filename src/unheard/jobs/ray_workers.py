@@ -39,12 +39,14 @@ class RayWorkers:
         Number of actors.
     gpus : float
         GPUs for each.
+    address : str
+        Address of the output, to which they upload their parts. Empty: they share a folder.
     """
 
-    def __init__(self, work: Work, size: int, gpus: float) -> None:
+    def __init__(self, work: Work, size: int, gpus: float, address: str) -> None:
         import ray
 
-        self.size, self._work, self._ray = size, work, ray
+        self.size, self._work, self._address, self._ray = size, work, address, ray
         self._actor = ray.remote(num_cpus=1, num_gpus=gpus, max_restarts=0, max_task_retries=0)(Session)
         self._free = list(range(size))
         self._idle: list[tuple[int, Any]] = []
@@ -56,7 +58,7 @@ class RayWorkers:
             number, actor = self._idle.pop()
         else:
             number = self._free.pop(0)
-            actor = self._actor.remote(self._work, number, 1, str(Path.cwd()))
+            actor = self._actor.remote(self._work, number, 1, str(Path.cwd()), self._address)
         self._busy[actor.do.remote(task)] = number, actor, task
 
     def wait(self) -> tuple[Task, Outcome | Failure | Lost]:
@@ -86,7 +88,7 @@ def _reason(error: Exception) -> str:
 
 
 @contextmanager
-def ray_workers(work: Work, processes: int | None, items: int) -> Iterator[RayWorkers]:
+def ray_workers(work: Work, processes: int | None, items: int, address: str) -> Iterator[RayWorkers]:
     """Yield the actors of a job: on the cluster of ``RAY_ADDRESS``, on one that runs on this machine, or on a new one.
 
     Parameters
@@ -95,6 +97,8 @@ def ray_workers(work: Work, processes: int | None, items: int) -> Iterator[RayWo
         Number of actors. Default: one for each GPU of the cluster, or for each core if it has no GPU.
     items : int
         There are at most as many actors.
+    address : str
+        Address of the output, or an empty text.
 
     Raises
     ------
@@ -113,7 +117,7 @@ def ray_workers(work: Work, processes: int | None, items: int) -> Iterator[RayWo
         size = min(items, processes or gpus or cores)
         if size > cores:
             warn_job(f"the Ray cluster has {cores} cores for {size} workers; some wait until others end")
-        workers = RayWorkers(work, size, gpus=min(1.0, gpus / size) if gpus else 0.0)
+        workers = RayWorkers(work, size, gpus=min(1.0, gpus / size) if gpus else 0.0, address=address)
         try:
             yield workers
         finally:

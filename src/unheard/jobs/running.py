@@ -9,13 +9,14 @@ A verb supplies a `Job`, the lock of its output, and a function that joins the p
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from unheard.errors import ConfigError, InUseError, shown, warn_audio
+from unheard.jobs.addressed_ray import addressed_job, done_by_workers
 from unheard.jobs.engines import Spread, array_task, open_workers
 from unheard.jobs.plan import TASK_ITEMS, Outcome, Plan, open_plan, read_plan, task_count, tasks_folder
 from unheard.jobs.session import Failure, Session, Work
@@ -158,10 +159,12 @@ def do_tasks(job: Job[SomeWork], spread: Spread, track: Track = silent) -> Parts
     UnheardError
         The error of a task; the parts of tasks that are done are kept.
     """
-    with open_workers(spread, job.work, len(job.items)) as workers:
+    remote = addressed_job(job.folder)
+    with open_workers(spread, job.work, len(job.items), remote.address if remote else "") as workers:
         plan = job.plan(task_count(len(job.items), workers.size, job.task_items))
         missing = frozenset(plan.missing())
-        run(plan, job.work, workers, track, job.description)
+        with done_by_workers(remote) if remote else nullcontext():
+            run(plan, job.work, workers, track, job.description)
     return Parts(plan, missing)
 
 

@@ -8,11 +8,13 @@ import time
 import traceback
 import warnings
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import ClassVar, Protocol, runtime_checkable
 
 from unheard.errors import AudioWarning, ConfigError, InUseError, UnheardError
+from unheard.jobs.addressed_ray import task_at_address
 from unheard.jobs.plan import Outcome, Task, is_done, read_outcome, write_outcome
 from unheard.outputs import locked_file
 
@@ -35,6 +37,11 @@ class Work(Protocol):
         """Return what the user can do if a worker has too little memory, for messages."""
         ...
 
+    @property
+    def shared(self) -> tuple[str, ...]:
+        """Return the names of files of the output that every task reads."""
+        ...
+
     def open(self, worker: int, threads: int) -> Do:
         """Load what all tasks share, such as a model, in the ``worker``-th worker, which has ``threads`` cores."""
         ...
@@ -52,6 +59,7 @@ class OpenedWork:
 
     do: Do
     advice: ClassVar[str] = FEWER
+    shared: ClassVar[tuple[str, ...]] = ()
 
     def open(self, worker: int, threads: int) -> Do:
         """Return the function that does tasks."""
@@ -84,10 +92,13 @@ class Session:
         Number of cores for it.
     place : str
         Working directory of the user's process, to which paths are relative.
+    address : str
+        Address of the output, to which the part is uploaded. Empty: the part is written where the task says.
     """
 
-    def __init__(self, work: Work, worker: int, threads: int, place: str) -> None:
+    def __init__(self, work: Work, worker: int, threads: int, place: str, address: str = "") -> None:
         self._work, self._worker, self._threads, self._place = work, worker, threads, place
+        self._address = address
         self._do: Do | None = None
 
     def do(self, task: Task) -> Outcome | Failure:
@@ -103,19 +114,28 @@ class Session:
     def _done(self, task: Task) -> Outcome:
         """Do a task; wait for the lock of its part, which the process of a lost worker may still hold."""
         until = time.monotonic() + FORMER_WORKER_SECONDS
+        if self._do is None:
+            _enter(self._place)
         while True:
-            if is_done(task.part):
-                return read_outcome(task.part)
-            if self._do is None:
-                _enter(self._place)
-                self._do = self._work.open(self._worker, self._threads)
             try:
-                with locked_file(task.part):
-                    return read_outcome(task.part) if is_done(task.part) else _computed(self._do, task)
+                with self._located(task) as here:
+                    return self._done_here(here)
             except InUseError:
                 if time.monotonic() > until:
                     raise
             time.sleep(0.5)
+
+    def _located(self, task: Task) -> AbstractContextManager[Task]:
+        """Return the task where this worker writes its part."""
+        return task_at_address(self._address, task, self._work.shared) if self._address else nullcontext(task)
+
+    def _done_here(self, task: Task) -> Outcome:
+        if is_done(task.part):
+            return read_outcome(task.part)
+        if self._do is None:
+            self._do = self._work.open(self._worker, self._threads)
+        with locked_file(task.part):
+            return read_outcome(task.part) if is_done(task.part) else _computed(self._do, task)
 
 
 def _computed(do: Do, task: Task) -> Outcome:

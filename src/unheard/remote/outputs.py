@@ -13,7 +13,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import ParamSpec, TypeVar
 
-from unheard.addresses import address_of, named
+from unheard.addresses import address_of
 from unheard.errors import ConfigError, RemoteError, shown
 from unheard.outputs import WAYS, refuse_existing
 from unheard.remote.listing import exists, is_file, is_folder
@@ -43,8 +43,7 @@ def uploaded(*outputs: str) -> Callable[[Callable[Arguments, Result]], Callable[
     Raises
     ------
     ConfigError
-        When there is something at the address and neither ``overwrite`` nor ``resume`` is given, or the workers of Ray
-        would need the local place of another machine.
+        When there is something at the address and neither ``overwrite`` nor ``resume`` is given.
     RemoteError
         As `local_output`.
     """
@@ -61,8 +60,6 @@ def uploaded(*outputs: str) -> Callable[[Callable[Arguments, Result]], Callable[
             remote = {name: path for name, path in paths.items() if address_of(path)}
             if not remote:
                 return verb(*args, **kwargs)
-            for path in remote.values():
-                refuse_ray_at(path, values.get("engine"))
             overwrite, resume = values.get("overwrite", True), values.get("resume", "overwrite" not in values)
             with ExitStack() as places:
                 for path in paths.values():
@@ -82,21 +79,6 @@ def uploaded(*outputs: str) -> Callable[[Callable[Arguments, Result]], Callable[
         return uploading
 
     return decorate
-
-
-def refuse_ray_at(out: str | Path, engine: str | None) -> None:
-    """Refuse an address for the workers of Ray, which several machines may have.
-
-    Raises
-    ------
-    ConfigError
-        Naming it.
-    """
-    if engine == "ray":
-        raise ConfigError(
-            f"the Ray workers of {named(out)} need a folder that all of them share; give a local path with -o, or use"
-            " --task instead of --engine ray"
-        )
 
 
 @contextmanager

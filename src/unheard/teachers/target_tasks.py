@@ -6,6 +6,7 @@ The projection of ``--pca`` is computed once, before the tasks; every process re
 from __future__ import annotations
 
 import time
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -51,8 +52,6 @@ class TargetWork:
     data : path
         The packed corpus.
     config : TargetsConfig
-    folder : Path
-        Folder of the shards.
     device : str
     key : str
         Identifies the job; that of a worker must be the same.
@@ -62,21 +61,21 @@ class TargetWork:
 
     data: Sources
     config: TargetsConfig
-    folder: Path
     device: str
     key: str
     track: Track = silent
     advice: ClassVar[str] = FEWER
+    shared: ClassVar[tuple[str, ...]] = (FILE,)
 
     def open(self, worker: int, threads: int) -> Do:
-        """Load the teacher on ``threads`` cores, and read the projection.
+        """Load the teacher on ``threads`` cores.
 
         Raises
         ------
         ConfigError
             When the teacher or the corpus of this worker is not that of the job.
         """
-        job = opened_job(self.data, self.config, self.folder, device_of_worker(self.device, worker, threads))
+        job = opened_job(self.data, self.config, Path(), device_of_worker(self.device, worker, threads))
         if job.key != self.key:
             raise ConfigError(
                 f"worker {worker} has another teacher or corpus than the first process; give the same files and the"
@@ -88,7 +87,10 @@ class TargetWork:
 def compute(job: TargetsJob, track: Track, task: Task) -> Outcome:
     """Compute the shards of a task that are missing."""
     done = resumed = 0
+    job = copy(job)
+    job.folder, job.projection = task.out, None  # the output of the worker
     with writing(job.folder):
+        job.folder.mkdir(parents=True, exist_ok=True)
         prepare(job)
         for shard, (_, earlier) in zip(task.items, job.write(task.items, track), strict=True):
             done, resumed = done + len(shard.clips) * (not earlier), resumed + len(shard.clips) * earlier
@@ -143,7 +145,7 @@ def store_in_tasks(
     """
     job = opened_job(data, config, out, torch_device(device))
     shards = job.plan()
-    work = TargetWork(data, config, out, device, job.key)
+    work = TargetWork(data, config, device, job.key)
 
     def finish() -> StoredTargets:
         prepare(job)

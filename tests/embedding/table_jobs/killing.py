@@ -29,6 +29,10 @@ class KillingWork:
     def advice(self) -> str:
         return self.work.advice
 
+    @property
+    def shared(self) -> tuple[str, ...]:
+        return self.work.shared
+
     def open(self, worker: int, threads: int) -> Do:
         begin = decode._Sndfile._next
         tables.PART_SECONDS = 0.0  # every row is a part on disk at once

@@ -33,8 +33,6 @@ class PackWork:
     root : Path
         Folder to which the paths of clips are relative.
     config : PackConfig
-    folder : Path
-        Folder of the shards.
     key : str
         Identifies the job.
     workers : int, optional
@@ -45,17 +43,18 @@ class PackWork:
 
     root: Path
     config: PackConfig
-    folder: Path
     key: str
     workers: int | None = None
     track: Track = silent
     advice: ClassVar[str] = "use fewer --workers or --processes"
+    shared: ClassVar[tuple[str, ...]] = ()
 
     def open(self, worker: int, threads: int) -> Do:
         """Return the function that packs the shards of a task with ``threads`` threads."""
 
         def do(task: Task) -> Outcome:
-            with writing(self.folder):
+            with writing(task.out):
+                task.out.mkdir(parents=True, exist_ok=True)
                 return self._packed(task, self.workers or threads)
 
         return do
@@ -63,7 +62,7 @@ class PackWork:
     def _packed(self, task: Task, threads: int) -> Outcome:
         done = resumed = rows = 0
         skipped: list[tuple[str, str]] = []
-        shards = pack_shards(self.root, task.items, self.config, self.key, self.folder, threads, self.track)
+        shards = pack_shards(self.root, task.items, self.config, self.key, task.out, threads, self.track)
         for shard in shards:
             record = shard.record
             count = len(record.clips) + len(record.skipped)
@@ -119,7 +118,7 @@ def pack_in_tasks(job: PackJob, spread: Spread, track: Track = silent) -> Store 
     shards = plan_shards(job.corpus.clips, job.config, job.shard_bytes)
     fingerprint = fingerprint_of(job.corpus, job.config)
     key = job_key(fingerprint, job.shard_bytes)
-    work = PackWork(job.corpus.root, job.config, job.out, key, job.workers)
+    work = PackWork(job.corpus.root, job.config, key, job.workers)
 
     def finish() -> Store:
         records = [required(stored_record(job.out, each.number, key), job.out, each.number) for each in shards]

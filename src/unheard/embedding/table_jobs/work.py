@@ -51,6 +51,7 @@ class EmbedWork:
     segments: bool
     identity: dict[str, Any]
     advice: ClassVar[str] = "use a smaller --batch-size or fewer --processes"
+    shared: ClassVar[tuple[str, ...]] = ()
 
     def open(self, worker: int, threads: int) -> Do:
         """Load the model on ``threads`` cores; of several GPUs, workers take one after the other.

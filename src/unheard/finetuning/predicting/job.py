@@ -59,6 +59,7 @@ class ScoreWork:
     words: str | None
     identity: dict[str, Any]
     advice: ClassVar[str] = FEWER
+    shared: ClassVar[tuple[str, ...]] = ()
 
     def open(self, worker: int, threads: int) -> Do:
         """Load the model on ``threads`` cores.

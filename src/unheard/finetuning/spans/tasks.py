@@ -56,6 +56,7 @@ class SpanWork:
     plan: DetectionPlan
     identity: dict[str, Any]
     advice: ClassVar[str] = FEWER
+    shared: ClassVar[tuple[str, ...]] = ()
 
     def open(self, worker: int, threads: int) -> Do:
         """Load the classifier on ``threads`` cores.
