@@ -1,7 +1,4 @@
-"""Draw the figure of docs/results.md from the tables of that page: scores of `--mode robust`, one panel per task.
-
-    python docs/results_figure.py
-"""
+"""Draw the figure of docs/results.md from the tables of that page: scores of `--mode robust`, one panel per task."""
 
 from __future__ import annotations
 
