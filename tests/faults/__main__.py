@@ -25,7 +25,7 @@ FAULTS: dict[str, tuple[Fault, int, int, str]] = {
         kills,
         100,
         3,
-        "what is resumed equals what was never interrupted: pretrain, pack, embed, finetune, probe, evaluate",
+        "what is resumed equals what was never interrupted: pretrain, pack, targets, embed, finetune, probe, evaluate",
     ),
     "flipped bits": (
         flips,

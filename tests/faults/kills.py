@@ -49,6 +49,10 @@ def jobs(inputs: Path) -> dict[str, Job]:
     if not task.is_dir():
         make_task(task)
     evaluate = ["evaluate", model, task.parent, "--device", "cpu"]
+    waves = inputs / "waves"
+    if not waves.is_dir():
+        run(verb(["data", "pack", sounds, "-o", waves, "--store", "wav"]), inputs / "log")
+    targets = ["data", "targets", waves, "--teacher", model, "--pca", 4, "--device", "cpu"]
     return {
         "pretrain": Job(
             lambda out: [*pretrain, "-o", out], lambda out: ["pretrain", "--resume", out, "--device", "cpu"], _run
@@ -56,6 +60,7 @@ def jobs(inputs: Path) -> dict[str, Job]:
         "pack": Job(
             lambda out: ["data", "pack", sounds, "-o", out], lambda out: ["data", "pack", sounds, "-o", out], _files
         ),
+        "targets": Job(lambda out: [*targets, "-o", out], lambda out: [*targets, "-o", out], _files),
         "embed": Job(
             lambda out: [*embed, "-o", out / "e.npz"], lambda out: [*embed, "-o", out / "e.npz", "--resume"], _table
         ),

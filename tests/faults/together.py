@@ -77,7 +77,9 @@ def full_disk(place: Path, count: int, seed: int = 0) -> tuple[int, list[str]]:
     """
     rng, faults, tried = np.random.default_rng(seed), [], 0
     every = {
-        name: job for name, job in jobs(place / "inputs").items() if name in ("pretrain", "pack", "embed", "finetune")
+        name: job
+        for name, job in jobs(place / "inputs").items()
+        if name in ("pretrain", "pack", "targets", "embed", "finetune")
     }
     wanted = {}
     for name, job in every.items():
