@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 import s3fs
 from tests.remote.store import BUCKET, Store, running
 
+from unheard.jobs.plan import Task
+from unheard.jobs.session import Session, Work
 from unheard.remote import access, listing
 
 
@@ -51,3 +55,30 @@ def store(server: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
 def memory() -> str:
     """The address of an empty folder in the memory of this process."""
     return f"memory://{uuid.uuid4().hex}"
+
+
+@pytest.fixture
+def inside(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Workers of Ray in this process, without Ray."""
+
+    class Inside:
+        """One worker."""
+
+        def __init__(self, work: Work, target: tuple[str, str] | None) -> None:
+            self.size, self._session, self._done = 1, Session(work, 0, 1, str(Path.cwd()), target), list[Any]()
+
+        def give(self, task: Task) -> None:
+            self._done.append((task, self._session.do(task)))
+
+        def wait(self) -> Any:
+            return self._done.pop()
+
+        def close(self) -> None:
+            pass
+
+    @contextmanager
+    def workers(work: Work, processes: int | None, items: int, target: tuple[str, str] | None) -> Iterator[Inside]:
+        yield Inside(work, target)
+
+    monkeypatch.setattr("unheard.jobs.ray_workers.ray_workers", workers)
+    monkeypatch.setattr(access, "TRIES", 1)

@@ -18,6 +18,7 @@ from unheard.cli import main
 from unheard.embedding.table_jobs.report import BulkReport
 from unheard.errors import ConfigError, JobWarning, RemoteError
 from unheard.jobs import addressed_arrays
+from unheard.jobs.addressed_job import AddressedJob
 from unheard.jobs.running import TaskReport
 from unheard.remote import access
 from unheard.remote.listing import exists, files_below
@@ -166,6 +167,29 @@ def test_parts_that_another_machine_joins_while_they_are_copied_are_joined_once(
     assert calls and store.keys() == ["tables/all.parquet"]
 
 
+def test_parts_that_another_machine_joins_while_they_are_listed_are_not_made_again(
+    sounds: Path, store: Store, tmp_path: Path, machine: Machine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names, calls = AddressedJob.part_names, list[str]()
+
+    def overtaken(job: AddressedJob) -> list[str]:
+        found = names(job)
+        if not calls:
+            calls.append("listed")
+            machine(2)
+            assert embed(sounds, "2/2").rows == 6
+            machine(3)
+        return found
+
+    machine(1)
+    embed(sounds, "1/2")
+    monkeypatch.setattr(AddressedJob, "part_names", overtaken)
+    machine(3)
+    with pytest.raises(ConfigError, match="all.parquet exists; continue it with --resume"):
+        embed(sounds, "2/2")
+    assert calls and store.keys() == ["tables/all.parquet"]
+
+
 def test_parts_of_another_job_are_refused(sounds: Path, store: Store, tmp_path: Path, machine: Machine) -> None:
     machine(1)
     embed(sounds, "1/2")
@@ -268,10 +292,9 @@ def test_a_packed_corpus_and_targets_have_the_bytes_of_one_process(
 
 
 def test_a_file_system_is_an_address_too(sounds: Path, tmp_path: Path, machine: Machine) -> None:
-    """There, folders without files may stay."""
     out = f"file://{tmp_path}/out/all.csv"
     for number in (1, 2):
         machine(number)
         unheard.embed("random-tiny", sounds, out, task=f"{number}/2", device="cpu")
-    assert set(local(tmp_path / "out")) == {"all.csv", "all.csv.json"} and not left(tmp_path)
+    assert {path.name for path in (tmp_path / "out").iterdir()} == {"all.csv", "all.csv.json"} and not left(tmp_path)
     assert unheard.embed("random-tiny", sounds, out, resume=True, device="cpu").resumed == 6

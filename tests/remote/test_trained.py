@@ -11,7 +11,7 @@ import pytest
 import soundfile
 from tests.evaluation.made import make_task
 from tests.jobs.several import ENGINES, started
-from tests.remote.store import BUCKET, Store
+from tests.remote.store import BUCKET, Fault, Store
 
 import unheard
 from unheard import api
@@ -19,11 +19,12 @@ from unheard.addresses import named
 from unheard.audio.frontend import Statistics
 from unheard.cli import main
 from unheard.config import override
-from unheard.errors import CheckpointError, ConfigError, DataError
+from unheard.errors import CheckpointError, ConfigError, DataError, RemoteError
 from unheard.finetuning.ensemble import open_finetuned
 from unheard.finetuning.predicting import job as predicting
 from unheard.recipes import find_recipe
 from unheard.recipes.learner import build
+from unheard.remote import access
 from unheard.remote.listing import files_below, is_file
 from unheard.remote.reading import open_file
 from unheard.remote.writing import upload_folder, working_place
@@ -146,6 +147,32 @@ def test_predictions_in_tasks_are_those_of_one_process(
     assert not list(tmp_path.glob("machine-*/out/*"))
 
 
+def content_of(address: str) -> bytes:
+    with open_file(address) as file:
+        return file.read()
+
+
+@pytest.mark.usefixtures("inside")
+def test_detections_that_are_replaced_are_continued(
+    tmp_path: Path, store: Store, place: Path, folder: Path, local: Path
+) -> None:
+    out, sounds = f"s3://{BUCKET}/spans.csv", tmp_path / "sounds"
+    shutil.copytree(folder / "sounds", sounds)
+    given = {"engine": "ray", "threshold": 0.01, "device": "cpu"}
+    unheard.detect(local, sounds, out, **given)
+    old = content_of(out)
+    for path in sorted(sounds.iterdir()):
+        shutil.copy(folder / "sounds" / "00.wav", path)
+    store.faults.append(Fault("503", "PUT", "spans.csv.json", times=10_000))
+    with pytest.raises(RemoteError):
+        unheard.detect(local, sounds, out, **given, overwrite=True)
+    store.faults.clear()
+    unheard.detect(local, sounds, out, **given, resume=True)
+    assert store.keys() == ["spans.csv", "spans.csv.json"] and not list(place.glob("out/*"))
+    unheard.detect(local, sounds, f"s3://{BUCKET}/one.csv", threshold=0.01, device="cpu")
+    assert content_of(out) == content_of(f"s3://{BUCKET}/one.csv") != old
+
+
 @pytest.mark.parametrize("engine", ENGINES)
 def test_predictions_of_several_processes_are_those_of_one(
     many: str, local: Path, store: Store, place: Path, engine: str
@@ -177,6 +204,19 @@ def test_predictions_that_were_interrupted_before_the_join_are_continued(
     assert "scores.csv has parts of an interrupted job; continue it with --resume" in capsys.readouterr().err
     assert main([*command, "--resume"]) == 0
     assert "0 files predicted, 66 already done" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("options", [[], ["--resume"]])
+def test_predictions_whose_upload_failed_are_uploaded_by_the_same_command(
+    many: str, local: Path, store: Store, place: Path, monkeypatch: pytest.MonkeyPatch, options: list[str]
+) -> None:
+    monkeypatch.setattr(access, "TRIES", 1)
+    command = ["predict", str(local), many, "-o", f"s3://{BUCKET}/scores.csv", "--processes", "1"]
+    store.faults.append(Fault("503", "PUT", "scores.csv", times=10_000))
+    assert main(command) == 2
+    store.faults.clear()
+    assert main([*command, *options]) == 0 and is_file(f"s3://{BUCKET}/scores.csv")
+    assert main([*command, *options]) == 2
 
 
 def test_tasks_at_an_address_are_evaluated_into_another(folder: Path, memory: str, tmp_path: Path) -> None:

@@ -30,6 +30,7 @@ from unheard.cli.shell import (
 from unheard.errors import ConfigError
 from unheard.outputs import locked_file
 from unheard.progress import bar
+from unheard.remote.listing import exists
 from unheard.remote.outputs import local_output
 
 if TYPE_CHECKING:
@@ -163,9 +164,10 @@ def _predict_files(
         else:
 
             def score(table: Path) -> ScoreReport | TaskReport:
-                waits = table != out and spread.task is None and not output.resume and table.exists()  # for its upload
-                policy: dict[str, Any] = {"resume": output.resume, "overwrite": output.overwrite or waits, "track": bar}
-                return score_in_tasks(ScoreJob(scorer, files, table, *chosen), spread, **policy)
+                waits = table != out and spread.task is None and table.exists() and not exists(place)  # for its upload
+                resume, overwrite = output.resume and not waits, output.overwrite or waits
+                scored = ScoreJob(scorer, files, table, *chosen)
+                return score_in_tasks(scored, spread, resume=resume, overwrite=overwrite, track=bar)
 
             report = in_tasks_at(place, spread, "predict", score, resume=output.resume, overwrite=output.overwrite)
             if isinstance(report, TaskReport):

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from unheard.data.shard_layout import INDEX, Frames, shard_name
-from unheard.errors import DataError
+from unheard.errors import DataError, RemoteError
 from unheard.files import FILES, atomic_write, differing_files, file_checksum, read_json, write_json
 from unheard.jobs.plan import tasks_folder
 from unheard.outputs import LOCK, locked_folder
@@ -44,6 +44,8 @@ def writing(folder: Path | None) -> Iterator[None]:
     """
     try:
         yield
+    except RemoteError:
+        raise
     except OSError as error:
         if error.errno == errno.ENOSPC:
             message = f"{folder}: the disk is full; free some space and run the command again, finished shards are kept"

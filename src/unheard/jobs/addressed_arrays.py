@@ -100,10 +100,8 @@ def _copy(job: AddressedJob, own: str) -> bool:
 
     Return whether no other task is missing.
     """
-    names = job.part_names()
-    job.tasks.fetch(lambda name: name.endswith(".json"))
-    if PLAN in names:
-        job.refuse_another_plan()
+    names = job.fetch_outcomes()
+    job.refuse_another_plan(names)
     complete = _complete(names, job, own)
     if complete:
         job.tasks.fetch()
@@ -119,7 +117,7 @@ def _upload_results(job: AddressedJob, complete: bool) -> bool:
         if joined:
             job.upload_joined()
             return True
-        job.refuse_another_plan()
+        job.refuse_another_plan(job.part_names())
         job.upload_parts()
     except RemoteError as error:
         kept = shown(job.output.folder.parent)

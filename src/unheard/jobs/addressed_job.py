@@ -1,24 +1,31 @@
 """A job whose output is at an address: the address holds what is done, and machines have copies of what they need.
 
-s3://BUCKET/.NAME.tasks   plan, parts and outcomes, as next to a local output
+s3://BUCKET/.NAME.tasks   plan, parts and outcomes, as next to a local output; what is next to it (next.*); joined
 s3://BUCKET/NAME          shards of tasks that are done, or the joined output
+
+The file ``joined`` is there when the output is complete and its parts are being deleted.
 """
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
-from unheard.addresses import address_of
-from unheard.errors import ConfigError, shown
+from unheard.addresses import address_of, scheme_of
+from unheard.errors import ConfigError, RemoteError, shown
 from unheard.jobs.plan import PLAN, tasks_folder
-from unheard.remote.access import file_system
+from unheard.remote.access import attempt, file_system
 from unheard.remote.listing import exists, files_below, is_folder
 from unheard.remote.mirror import Mirror
 from unheard.remote.outputs import upload_output
 from unheard.remote.reading import open_file
-from unheard.remote.writing import delete, naming, working_place
+from unheard.remote.writing import OBJECT_STORES, delete, naming, upload, working_place
+
+JOINED = "joined"
+NEXT = "next"
+"""Prefix of the copies of hidden files that a job keeps next to its output."""
 
 
 class AddressedJob:
@@ -30,10 +37,17 @@ class AddressedJob:
         The address.
     name : str
         Each name has a local place of its own.
+
+    Raises
+    ------
+    ConfigError
+        When the address is a bucket.
     """
 
     def __init__(self, out: str | Path, name: str) -> None:
         self.address = address_of(out).rstrip("/")
+        if scheme_of(self.address) in OBJECT_STORES and "/" not in self.address.partition("://")[2]:
+            raise ConfigError(f"{shown(self.address)} is a bucket; give a name in it, such as {self.address}/NAME")
         place = working_place(self.address, name)
         self.output = Mirror(place, self.address)
         self.tasks = Mirror(tasks_folder(place), parts_of(self.address))
@@ -54,26 +68,42 @@ class AddressedJob:
         """Return the names of the files in the output at the address, if it is a folder."""
         return list(files_below(self.address)) if is_folder(self.address) else []
 
-    def has_local_plan(self) -> bool:
-        """Return whether the plan at the address is the local one.
+    def fetch_outcomes(self) -> list[str]:
+        """Copy plan, outcomes and marks, and return the names of the files of the parts at the address.
 
-        Raises
-        ------
-        RemoteError
-            When it cannot be read.
+        Parts of a joined output are deleted. Outcomes without a plan, of late workers, are not copied.
         """
-        with open_file(f"{self.tasks.address}/{PLAN}") as stored:
-            return bool(stored.read() == (self.tasks.folder / PLAN).read_bytes())
+        names = self.part_names()
+        if JOINED in names:
+            self.delete_parts()
+            return []
+        if PLAN not in names:
+            return names
+        self.tasks.fetch(lambda name: name.endswith(".json") or not name.startswith("part-"))
+        for file in self.tasks.folder.glob(f"{NEXT}.*"):
+            shutil.copyfile(file, self.tasks.folder.with_name(file.name.removeprefix(NEXT)))
+        return names
 
-    def refuse_another_plan(self) -> None:
+    def refuse_another_plan(self, names: list[str]) -> None:
         """Refuse parts of another job: several machines may have made a plan, and a local one may be of an earlier job.
+
+        Parameters
+        ----------
+        names : list of str
+            Of the files of the parts at the address.
 
         Raises
         ------
         ConfigError
             Naming both folders.
+        RemoteError
+            When the plan is gone.
         """
-        if PLAN in self.part_names() and not self.has_local_plan():
+        if PLAN not in names:
+            return
+        with open_file(f"{self.tasks.address}/{PLAN}") as stored:
+            same = stored.read() == (self.tasks.folder / PLAN).read_bytes()
+        if not same:
             raise ConfigError(
                 f"{shown(self.tasks.address)} has parts of another job than {shown(self.tasks.folder.parent)}; choose"
                 " another -o, or delete one of these folders"
@@ -85,18 +115,36 @@ class AddressedJob:
             self.output.update(delete_gone=False)
         self.tasks.update(delete_gone=False)
 
+    def upload_marks(self) -> None:
+        """Upload what a continued job needs, before its plan."""
+        place = self.output.folder
+        for file in place.parent.glob(f".{place.name}.*"):
+            if file.is_file() and not file.name.endswith(".lock"):
+                shutil.copyfile(file, self.tasks.folder / f"{NEXT}{file.name}")
+        for file in self.tasks.folder.iterdir():
+            if file.is_file() and file.name != PLAN and not file.name.startswith((".", "part-")):
+                upload(file, f"{self.tasks.address}/{file.name}")
+
     def upload_joined(self) -> None:
         """Upload the joined output, and delete the parts."""
         upload_output(self.output)
+        if self.part_names():
+            mark = self.output.folder.with_name(f".{JOINED}")
+            mark.write_text(JOINED)
+            upload(mark, f"{self.tasks.address}/{JOINED}")
+            mark.unlink()
         self.delete_parts()
 
     def delete_parts(self) -> None:
-        """Delete the parts at the address: outcomes before their parts, and the plan last.
+        """Delete the parts at the address: outcomes before their parts, then the plan, and the mark of a joined output.
 
-        So what a killed process leaves belongs to a plan.
+        So what a killed process leaves belongs to a plan, or is deleted later.
         """
-        for name in sorted(self.part_names(), key=lambda name: (name == PLAN, name)):
+        for name in sorted(self.part_names(), key=lambda name: (name == JOINED, name == PLAN, name)):
             delete(f"{self.tasks.address}/{name}")
+        if scheme_of(self.address) not in OBJECT_STORES:
+            with suppress(FileNotFoundError, RemoteError):
+                attempt(self.tasks.address, "deleted", lambda system, place: system.rmdir(place))
 
 
 def parts_of(address: str) -> str:
@@ -118,8 +166,11 @@ def refuse_parts_at(out: str | Path) -> None:
         return
     file_system(address)  # refuses an unknown scheme by the address that was given
     parts = parts_of(address)
-    if exists(parts) and any(True for _ in files_below(parts)):
+    names = list(files_below(parts)) if exists(parts) else []
+    if JOINED in names:
+        AddressedJob(address, "").delete_parts()
+    elif names:
         raise ConfigError(
             f"{shown(parts)} has parts of tasks; complete the output with --task, or with --engine ray and --resume,"
-            " choose another -o, or delete that folder to start again"
+            " replace it with --engine ray and --overwrite, choose another -o, or delete that folder to start again"
         )

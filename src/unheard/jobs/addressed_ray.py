@@ -3,7 +3,8 @@
     driver   copy outcomes and an earlier output -> upload the plan -> Ray -> copy all parts -> join -> upload
     worker   copy what all tasks share -> do a task in a local place -> upload its part -> upload its outcome
 
-The address holds everything that is done. So a job is continued after its driver died, also on another machine.
+The address holds everything that is done. So a job is continued after its driver died, also on another machine. Every
+driver writes its id to the file ``driver`` of the parts. Workers of an earlier driver upload nothing then.
 """
 
 from __future__ import annotations
@@ -15,18 +16,23 @@ from contextvars import ContextVar
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeVar
+from uuid import uuid4
 
-from unheard.errors import ConfigError, shown
+from unheard.addresses import scheme_of
+from unheard.errors import ConfigError, RemoteError, shown
 from unheard.jobs.addressed_job import AddressedJob
 from unheard.jobs.plan import PLAN, Task
 from unheard.outputs import WAYS, locked_file
+from unheard.remote.access import attempt
 from unheard.remote.listing import exists, is_folder
 from unheard.remote.outputs import fetch_output
 from unheard.remote.writing import naming, relocated
 
 Result = TypeVar("Result")
 
-_current: ContextVar[AddressedJob | None] = ContextVar("_current", default=None)
+DRIVER = "driver"
+
+_current: ContextVar[RayJob | None] = ContextVar("_current", default=None)
 
 
 def ray_job_at(
@@ -53,7 +59,12 @@ def ray_job_at(
     RemoteError
         When the address cannot be read or written. What is uploaded stays, and is continued.
     """
-    job = AddressedJob(out, f"{verb} on Ray")
+    job = RayJob(out, f"{verb} on Ray", overwrite)
+    if scheme_of(job.address) == "memory":
+        raise ConfigError(
+            f"{shown(job.address)} is in the memory of one process, and the workers of Ray are others; give the address"
+            " of a store, or a local path"
+        )
     place = job.output.folder
     with _locked(job):
         _clear(place.parent)  # what a killed driver left: all of it is at the address, too
@@ -65,64 +76,123 @@ def ray_job_at(
             finally:
                 _current.reset(token)
             job.upload_joined()
+        except RemoteError as error:
+            raise RemoteError(
+                f"{error}; what is done is kept at {shown(job.address)}: give the same command again, with --resume"
+            ) from error
+        except BaseException:
+            if job.published and not job.tasks.folder.exists():
+                job.delete_parts()  # nothing could be read
+            raise
         finally:
             _clear(place.parent)
     return relocated(result, place, out)
 
 
-def addressed_job(folder: Path) -> AddressedJob | None:
+class RayJob(AddressedJob):
+    """A job at an address as its driver sees it.
+
+    Parameters
+    ----------
+    out, name
+        As of `AddressedJob`.
+    overwrite : bool
+        The parts of an earlier job are deleted when this one begins.
+    """
+
+    def __init__(self, out: str | Path, name: str, overwrite: bool = False) -> None:
+        super().__init__(out, name)
+        self.overwrite, self.published, self.driver = overwrite, False, uuid4().hex
+
+
+def addressed_job(folder: Path) -> RayJob | None:
     """Return the job at an address whose parts have their local copy in a folder; None for other folders."""
     job = _current.get()
     return job if job is not None and job.tasks.folder == folder else None
 
 
 @contextmanager
-def done_by_workers(job: AddressedJob) -> Iterator[None]:
+def done_by_workers(job: RayJob) -> Iterator[None]:
     """Upload the plan of a job and what its tasks share; after the block, copy what the workers have uploaded.
 
     Raises
     ------
     ConfigError
-        When the address has parts of another job.
+        When the address has parts of another job, or another driver has taken over the job.
     RemoteError
         When the address cannot be read or written.
     """
-    job.refuse_another_plan()
+    if job.overwrite:
+        job.delete_parts()
+    job.refuse_another_plan(job.part_names())
+    (job.tasks.folder / DRIVER).write_text(job.driver)
+    job.published = True
+    job.upload_marks()
     job.upload_parts()
     earlier = frozenset(job.output_names())
     yield
+    refuse_another_driver(job, job.driver)
     job.tasks.fetch()
     if is_folder(job.address):
         job.output.fetch(lambda name: name not in earlier)
 
 
+def refuse_another_driver(job: AddressedJob, driver: str) -> None:
+    """Refuse to go on with a job that another driver continues, replaces or has joined.
+
+    Raises
+    ------
+    ConfigError
+        Naming the address.
+    """
+    address = f"{job.tasks.address}/{DRIVER}"
+    try:  # not through the cache of files
+        found = attempt(address, "read", lambda system, place: bytes(system.cat_file(place))).decode()
+    except FileNotFoundError:
+        found = ""
+    if found != driver:
+        raise ConfigError(
+            f"{shown(job.address)}: another process has taken over or completed this job; see the output there, or"
+            " give the command again with --resume when that process has ended"
+        )
+
+
 @contextmanager
-def task_at_address(address: str, task: Task, shared: tuple[str, ...]) -> Iterator[Task]:
+def task_at_address(address: str, driver: str, task: Task, shared: tuple[str, ...]) -> Iterator[Task]:
     """Yield a task whose part and output are in a local place of this worker, and upload what was written.
 
     Parameters
     ----------
     address : str
         Of the output.
+    driver : str
+        Id of the driver of the job.
     shared : tuple of str
         Names of files of the output that the task reads.
 
     Raises
     ------
+    ConfigError
+        When another driver has taken over the job.
     RemoteError
         When the address cannot be read or written.
     """
     job = AddressedJob(address, f"{task.number} on Ray")
     place, parts, own = job.output.folder, job.tasks.folder, f"{task.part.name}.json"
     with _locked(job):
-        if (parts / PLAN).exists() and not job.has_local_plan():
-            _clear(place.parent)  # of another job
-        job.tasks.fetch(lambda name: name in (PLAN, own))
-        if shared:
-            job.output.fetch(lambda name: name in shared)
-        yield replace(task, part=parts / task.part.name)
-        job.upload_parts()
-        _clear(place.parent)
+        refuse_another_driver(job, driver)
+        mark = parts / DRIVER
+        if not mark.exists() or mark.read_text() != driver:
+            _clear(place.parent)  # of an earlier attempt: its sounds may have changed
+        try:
+            job.tasks.fetch(lambda name: name in (PLAN, DRIVER, own))
+            if shared:
+                job.output.fetch(lambda name: name in shared)
+            yield replace(task, part=parts / task.part.name)
+            refuse_another_driver(job, driver)
+            job.upload_parts()
+        finally:
+            _clear(place.parent)  # a process that is killed leaves its rows to the one that replaces it
 
 
 @contextmanager
@@ -137,14 +207,13 @@ def _locked(job: AddressedJob) -> Iterator[None]:
             job.output.folder.parent.rmdir()
 
 
-def _copy(job: AddressedJob, resume: bool, overwrite: bool) -> None:
+def _copy(job: RayJob, resume: bool, overwrite: bool) -> None:
     """Copy the outcomes of earlier tasks and an earlier output, as far as the job continues or replaces them."""
     there = exists(job.address)
     if there and not (resume or overwrite):
         raise ConfigError(f"{shown(job.address)} exists; {WAYS}")
-    if overwrite:
-        job.delete_parts()
-    job.tasks.fetch(lambda name: name.endswith(".json") or not name.startswith("part-"))
+    if not overwrite and PLAN not in job.fetch_outcomes():
+        job.delete_parts()  # of late workers
     if there:
         fetch_output(job.output)
 

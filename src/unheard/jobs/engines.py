@@ -91,13 +91,14 @@ def array_task(spread: Spread, items: int, unit: str) -> tuple[int, int]:
 
 
 @contextmanager
-def open_workers(spread: Spread, work: Work, items: int, address: str = "") -> Iterator[Workers]:
+def open_workers(spread: Spread, work: Work, items: int, target: tuple[str, str] | None = None) -> Iterator[Workers]:
     """Yield the workers of an engine, at most one for each item, and end them.
 
     Parameters
     ----------
-    address : str
-        Address of the output, to which the workers of Ray upload their parts. Empty: they share a folder.
+    target : (str, str), optional
+        Address of the output, to which the workers of Ray upload their parts, and id of the driver. None: they share a
+        folder.
 
     Raises
     ------
@@ -107,7 +108,7 @@ def open_workers(spread: Spread, work: Work, items: int, address: str = "") -> I
     if spread.engine == "ray":
         from unheard.jobs.ray_workers import ray_workers
 
-        with ray_workers(work, spread.processes, items, address) as workers:
+        with ray_workers(work, spread.processes, items, target) as workers:
             yield workers
         return
     local = LocalWorkers(work, min(items, spread.processes or 1))

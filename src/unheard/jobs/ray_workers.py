@@ -39,14 +39,14 @@ class RayWorkers:
         Number of actors.
     gpus : float
         GPUs for each.
-    address : str
-        Address of the output, to which they upload their parts. Empty: they share a folder.
+    target : (str, str), optional
+        Address of the output, to which they upload their parts, and id of the driver. None: they share a folder.
     """
 
-    def __init__(self, work: Work, size: int, gpus: float, address: str) -> None:
+    def __init__(self, work: Work, size: int, gpus: float, target: tuple[str, str] | None) -> None:
         import ray
 
-        self.size, self._work, self._address, self._ray = size, work, address, ray
+        self.size, self._work, self._target, self._ray = size, work, target, ray
         self._actor = ray.remote(num_cpus=1, num_gpus=gpus, max_restarts=0, max_task_retries=0)(Session)
         self._free = list(range(size))
         self._idle: list[tuple[int, Any]] = []
@@ -58,7 +58,7 @@ class RayWorkers:
             number, actor = self._idle.pop()
         else:
             number = self._free.pop(0)
-            actor = self._actor.remote(self._work, number, 1, str(Path.cwd()), self._address)
+            actor = self._actor.remote(self._work, number, 1, str(Path.cwd()), self._target)
         self._busy[actor.do.remote(task)] = number, actor, task
 
     def wait(self) -> tuple[Task, Outcome | Failure | Lost]:
@@ -88,7 +88,9 @@ def _reason(error: Exception) -> str:
 
 
 @contextmanager
-def ray_workers(work: Work, processes: int | None, items: int, address: str) -> Iterator[RayWorkers]:
+def ray_workers(
+    work: Work, processes: int | None, items: int, target: tuple[str, str] | None = None
+) -> Iterator[RayWorkers]:
     """Yield the actors of a job: on the cluster of ``RAY_ADDRESS``, on one that runs on this machine, or on a new one.
 
     Parameters
@@ -97,8 +99,8 @@ def ray_workers(work: Work, processes: int | None, items: int, address: str) -> 
         Number of actors. Default: one for each GPU of the cluster, or for each core if it has no GPU.
     items : int
         There are at most as many actors.
-    address : str
-        Address of the output, or an empty text.
+    target : (str, str), optional
+        As of `RayWorkers`.
 
     Raises
     ------
@@ -117,7 +119,7 @@ def ray_workers(work: Work, processes: int | None, items: int, address: str) -> 
         size = min(items, processes or gpus or cores)
         if size > cores:
             warn_job(f"the Ray cluster has {cores} cores for {size} workers; some wait until others end")
-        workers = RayWorkers(work, size, gpus=min(1.0, gpus / size) if gpus else 0.0, address=address)
+        workers = RayWorkers(work, size, gpus=min(1.0, gpus / size) if gpus else 0.0, target=target)
         try:
             yield workers
         finally:

@@ -160,7 +160,8 @@ def do_tasks(job: Job[SomeWork], spread: Spread, track: Track = silent) -> Parts
         The error of a task; the parts of tasks that are done are kept.
     """
     remote = addressed_job(job.folder)
-    with open_workers(spread, job.work, len(job.items), remote.address if remote else "") as workers:
+    target = (remote.address, remote.driver) if remote else None
+    with open_workers(spread, job.work, len(job.items), target) as workers:
         plan = job.plan(task_count(len(job.items), workers.size, job.task_items))
         missing = frozenset(plan.missing())
         with done_by_workers(remote) if remote else nullcontext():

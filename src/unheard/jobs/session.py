@@ -92,13 +92,16 @@ class Session:
         Number of cores for it.
     place : str
         Working directory of the user's process, to which paths are relative.
-    address : str
-        Address of the output, to which the part is uploaded. Empty: the part is written where the task says.
+    target : (str, str), optional
+        Address of the output, to which the part is uploaded, and id of the driver. None: the part is written where the
+        task says.
     """
 
-    def __init__(self, work: Work, worker: int, threads: int, place: str, address: str = "") -> None:
+    def __init__(
+        self, work: Work, worker: int, threads: int, place: str, target: tuple[str, str] | None = None
+    ) -> None:
         self._work, self._worker, self._threads, self._place = work, worker, threads, place
-        self._address = address
+        self._target = target
         self._do: Do | None = None
 
     def do(self, task: Task) -> Outcome | Failure:
@@ -127,7 +130,7 @@ class Session:
 
     def _located(self, task: Task) -> AbstractContextManager[Task]:
         """Return the task where this worker writes its part."""
-        return task_at_address(self._address, task, self._work.shared) if self._address else nullcontext(task)
+        return task_at_address(*self._target, task, self._work.shared) if self._target else nullcontext(task)
 
     def _done_here(self, task: Task) -> Outcome:
         if is_done(task.part):
@@ -153,8 +156,8 @@ def _enter(place: str) -> None:
     """Use the working directory of the user's process."""
     if not Path(place).is_dir():
         raise ConfigError(
-            f"a worker has no folder {place}; the sounds, the model and the output must have the same path on every"
-            " machine"
+            f"a worker has no folder {place}, which is the working directory of the first process; make it there, or"
+            " start the command in a folder that every machine has"
         )
     os.chdir(place)
 
