@@ -145,7 +145,7 @@ def test_a_job_is_continued_on_another_machine_after_its_driver_was_killed(
     given = {"engine": "ray", "processes": 1, "device": "cpu"}
     with pytest.raises(ConfigError, match=rf"^{TABLE} has parts of an interrupted job; continue it with --resume"):
         started(lambda: unheard.embed("random-tiny", sounds, TABLE, **given))
-    with pytest.raises(ConfigError, match="--engine ray and --resume"):
+    with pytest.raises(ConfigError, match="--engine ray --resume"):
         unheard.embed("random-tiny", sounds, TABLE, device="cpu")
     report = started(lambda: unheard.embed("random-tiny", sounds, TABLE, resume=True, **given))
     assert report.rows == 9 and report.resumed >= 2

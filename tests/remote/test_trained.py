@@ -189,6 +189,14 @@ def test_predictions_of_several_processes_are_those_of_one(
     assert not list(place.glob("out/*"))
 
 
+@pytest.mark.usefixtures("inside")
+def test_an_output_may_have_the_name_of_a_lock(many: str, local: Path, store: Store, place: Path) -> None:
+    for name, spread in (("job", ["--engine", "ray"]), ("task", ["--task", "1/1"])):
+        assert main(["predict", str(local), many, "-o", f"s3://{BUCKET}/p/{name}", *spread]) == 0
+        assert is_file(f"s3://{BUCKET}/p/{name}")
+    assert not list(place.glob("out/*"))
+
+
 def test_predictions_that_were_interrupted_before_the_join_are_continued(
     many: str, local: Path, memory: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

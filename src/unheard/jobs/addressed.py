@@ -14,6 +14,7 @@ from unheard.jobs.addressed_job import refuse_parts_at
 from unheard.jobs.addressed_ray import ray_job_at
 from unheard.jobs.engines import Spread
 from unheard.remote.outputs import local_output
+from unheard.remote.writing import relocated
 
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
@@ -86,4 +87,4 @@ def in_tasks_at(
     refuse_parts_at(out)
     with local_output(out, resume=resume, overwrite=overwrite, verb=verb) as place:
         result = write(place)
-    return result
+    return relocated(result, place, out)

@@ -48,7 +48,7 @@ def array_task_at(out: str | Path, task: str, verb: str, write: Callable[[Path],
     """
     job = AddressedJob(out, f"{verb} {task}")
     place = job.output.folder
-    lock, own = place.with_name("task"), f"part-{task.partition('/')[0].zfill(6)}.json"
+    lock, own = place.parent.with_name(f"{place.parent.name}-task"), f"part-{task.partition('/')[0].zfill(6)}.json"
     with naming(lock, f"task {task} of {job.address}"), job.naming():
         with locked_file(lock):
             kept = (job.tasks.folder / own).exists()

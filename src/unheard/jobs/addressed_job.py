@@ -105,8 +105,8 @@ class AddressedJob:
             same = stored.read() == (self.tasks.folder / PLAN).read_bytes()
         if not same:
             raise ConfigError(
-                f"{shown(self.tasks.address)} has parts of another job than {shown(self.tasks.folder.parent)}; choose"
-                " another -o, or delete one of these folders"
+                f"{shown(self.tasks.address)} has parts of another job than the local copy in"
+                f" {shown(self.tasks.folder.parent)}; choose another -o, or delete one of these folders"
             )
 
     def upload_parts(self) -> None:
@@ -130,7 +130,7 @@ class AddressedJob:
         upload_output(self.output)
         if self.part_names():
             mark = self.output.folder.with_name(f".{JOINED}")
-            mark.write_text(JOINED)
+            mark.write_text(JOINED, encoding="utf-8")
             upload(mark, f"{self.tasks.address}/{JOINED}")
             mark.unlink()
         self.delete_parts()
@@ -171,6 +171,6 @@ def refuse_parts_at(out: str | Path) -> None:
         AddressedJob(address, "").delete_parts()
     elif names:
         raise ConfigError(
-            f"{shown(parts)} has parts of tasks; complete the output with --task, or with --engine ray and --resume,"
-            " replace it with --engine ray and --overwrite, choose another -o, or delete that folder to start again"
+            f"{shown(parts)} has parts of tasks; complete the output with --task or with --engine ray --resume, replace"
+            " it with --engine ray --overwrite, choose another -o, or delete that folder to start again"
         )

@@ -125,7 +125,7 @@ def done_by_workers(job: RayJob) -> Iterator[None]:
     if job.overwrite:
         job.delete_parts()
     job.refuse_another_plan(job.part_names())
-    (job.tasks.folder / DRIVER).write_text(job.driver)
+    (job.tasks.folder / DRIVER).write_text(job.driver, encoding="utf-8")
     job.published = True
     job.upload_marks()
     job.upload_parts()
@@ -182,7 +182,7 @@ def task_at_address(address: str, driver: str, task: Task, shared: tuple[str, ..
     with _locked(job):
         refuse_another_driver(job, driver)
         mark = parts / DRIVER
-        if not mark.exists() or mark.read_text() != driver:
+        if not mark.exists() or mark.read_text(encoding="utf-8") != driver:
             _clear(place.parent)  # of an earlier attempt: its sounds may have changed
         try:
             job.tasks.fetch(lambda name: name in (PLAN, DRIVER, own))
@@ -198,13 +198,14 @@ def task_at_address(address: str, driver: str, task: Task, shared: tuple[str, ..
 @contextmanager
 def _locked(job: AddressedJob) -> Iterator[None]:
     """Hold the lock of the local place of a job, and delete its folder if it is empty afterwards."""
-    lock = job.output.folder.with_name("job")
+    place = job.output.folder.parent
+    lock = place.with_name(f"{place.name}-job")
     try:
         with naming(lock, job.address), job.naming(), locked_file(lock):
             yield
     finally:
         with suppress(OSError):  # it is not empty, or another process has deleted it
-            job.output.folder.parent.rmdir()
+            place.rmdir()
 
 
 def _copy(job: RayJob, resume: bool, overwrite: bool) -> None:
@@ -219,7 +220,8 @@ def _copy(job: RayJob, resume: bool, overwrite: bool) -> None:
 
 
 def _clear(folder: Path) -> None:
-    """Delete what is in a folder, apart from lock files."""
+    """Delete what is in a folder, apart from lock files; make the folder if it is not there."""
+    folder.mkdir(parents=True, exist_ok=True)
     for path in folder.iterdir():
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)

@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
-from unheard.errors import ConfigError, InUseError, shown, warn_audio
+from unheard.errors import ConfigError, DataError, InUseError, shown, warn_audio
 from unheard.jobs.addressed_ray import addressed_job, done_by_workers
 from unheard.jobs.engines import Spread, array_task, open_workers
 from unheard.jobs.plan import TASK_ITEMS, Outcome, Plan, open_plan, read_plan, task_count, tasks_folder
@@ -166,6 +166,11 @@ def do_tasks(job: Job[SomeWork], spread: Spread, track: Track = silent) -> Parts
         missing = frozenset(plan.missing())
         with done_by_workers(remote) if remote else nullcontext():
             run(plan, job.work, workers, track, job.description)
+        if left := _numbers(plan.missing(), plan.tasks):
+            raise DataError(
+                f"{shown(job.folder)} lacks {left}: another process has joined or deleted their parts; if the output is"
+                " complete, nothing is to do, else give the same command again with --resume"
+            )
     return Parts(plan, missing)
 
 
