@@ -44,7 +44,7 @@ def parts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def slow(method: str, key: str, times: int = 3) -> Fault:
     """Return a fault that is longer than all tries of one call of s3fs, but passes."""
-    return Fault("slow", method, key, times, seconds=0.3)
+    return Fault("slow", method, key, times, seconds=1.5)
 
 
 @pytest.mark.usefixtures("impatient")
