@@ -91,7 +91,7 @@ def _reason(error: Exception) -> str:
 def ray_workers(
     work: Work, processes: int | None, items: int, target: tuple[str, str] | None = None
 ) -> Iterator[RayWorkers]:
-    """Yield the actors of a job: on the cluster of ``RAY_ADDRESS``, on one that runs on this machine, or on a new one.
+    """Yield the actors of a job: on the cluster of ``RAY_ADDRESS``, or on a new one on this machine.
 
     Parameters
     ----------
@@ -135,13 +135,12 @@ def _start(ray: Any, processes: int | None) -> None:
     os.environ.setdefault("RAY_enable_metrics_collection", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     quiet: dict[str, Any] = {"log_to_driver": False, "configure_logging": False}
-    refuse_unreachable(os.environ.get("RAY_ADDRESS", ""))
+    address = os.environ.get("RAY_ADDRESS", "")
+    refuse_unreachable(address)
     try:
-        try:
-            ray.init(address=os.environ.get("RAY_ADDRESS", "auto"), **quiet)
-        except ConnectionError:
-            if "RAY_ADDRESS" in os.environ:
-                raise
+        if address:
+            ray.init(address=address, **quiet)
+        else:  # not "auto": that finds the Ray of another command, too, which ends with that command
             ray.init(
                 address="local",
                 num_cpus=processes or core_count(),

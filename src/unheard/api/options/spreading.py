@@ -13,7 +13,7 @@ class SpreadOptions:
     Parameters
     ----------
     engine
-        local: processes of this machine. ray: a Ray cluster, the one of RAY_ADDRESS, or one of this machine.
+        local: processes of this machine. ray: the Ray cluster of RAY_ADDRESS, or a new one on this machine.
     processes
         Number of processes, each with its own copy of a model. Default: 1; with ray one per GPU of the cluster, or
         per core if it has none.
