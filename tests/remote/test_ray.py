@@ -183,7 +183,7 @@ def test_a_part_of_an_earlier_attempt_is_computed_again(
     store.faults.clear()
     stale = AddressedJob(f"s3://{BUCKET}/all.csv", "1 on Ray").tasks.folder  # of a worker that was killed
     stale.mkdir(parents=True)
-    (stale / "driver").write_text("one")
+    (stale / ".driver").write_text("one")
     write_outcome(stale / "part-000001", Outcome(1, 1, 0, 1))
     publish("two")
     with pytest.raises(ConfigError, match=r"^s3://sounds/all.csv: another process has taken over or completed"):

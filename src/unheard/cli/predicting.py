@@ -179,10 +179,11 @@ def _predict_files(
 
 def _place(out: Path, output: Output, spread: Spread) -> AbstractContextManager[Path]:
     """Return the place of a table: its path, or for an address a local one."""
-    if not address_of(out) or spread != type(spread)():
-        return nullcontext(out)
     from unheard.jobs.addressed_job import refuse_parts_at
+    from unheard.jobs.engines import Spread
 
+    if not address_of(out) or spread != Spread():
+        return nullcontext(out)
     refuse_parts_at(out)
     return local_output(out, overwrite=output.overwrite, verb="predict")
 

@@ -77,6 +77,8 @@ def ray_job_at(
                 _current.reset(token)
             job.upload_joined()
         except RemoteError as error:
+            if isinstance(error.__cause__, FileNotFoundError):
+                raise  # there is no such bucket, so nothing is kept
             raise RemoteError(
                 f"{error}; what is done is kept at {shown(job.address)}: give the same command again, with --resume"
             ) from error
@@ -138,7 +140,7 @@ def done_by_workers(job: RayJob) -> Iterator[None]:
 
 
 def refuse_another_driver(job: AddressedJob, driver: str) -> None:
-    """Refuse to go on with a job that another driver continues, replaces or has joined.
+    """Refuse to continue a job that another driver continues, replaces or has joined.
 
     Raises
     ------
@@ -181,11 +183,13 @@ def task_at_address(address: str, driver: str, task: Task, shared: tuple[str, ..
     place, parts, own = job.output.folder, job.tasks.folder, f"{task.part.name}.json"
     with _locked(job):
         refuse_another_driver(job, driver)
-        mark = parts / DRIVER
+        mark = parts / f".{DRIVER}"
         if not mark.exists() or mark.read_text(encoding="utf-8") != driver:
             _clear(place.parent)  # of an earlier attempt: its sounds may have changed
         try:
-            job.tasks.fetch(lambda name: name in (PLAN, DRIVER, own))
+            parts.mkdir(exist_ok=True)
+            mark.write_text(driver, encoding="utf-8")
+            job.tasks.fetch(lambda name: name == own)
             if shared:
                 job.output.fetch(lambda name: name in shared)
             yield replace(task, part=parts / task.part.name)

@@ -169,7 +169,7 @@ def do_tasks(job: Job[SomeWork], spread: Spread, track: Track = silent) -> Parts
         if left := _numbers(plan.missing(), plan.tasks):
             raise DataError(
                 f"{shown(job.folder)} lacks {left}: another process has joined or deleted their parts; if the output is"
-                " complete, nothing is to do, else give the same command again with --resume"
+                " complete, the job is done; otherwise give the same command again with --resume"
             )
     return Parts(plan, missing)
 

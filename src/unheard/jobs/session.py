@@ -93,8 +93,8 @@ class Session:
     place : str
         Working directory of the user's process, to which paths are relative.
     target : (str, str), optional
-        Address of the output, to which the part is uploaded, and id of the driver. None: the part is written where the
-        task says.
+        Address of the output, to which the part is uploaded, and id of the driver. None: the part is written to the
+        path of the task.
     """
 
     def __init__(

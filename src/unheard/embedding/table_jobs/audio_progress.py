@@ -21,8 +21,8 @@ class AudioProgress(ProgressCounter):
     """Shows what is embedded; a context manager.
 
     If there are few files, and they last more than a minute in the mean, the unit is a minute of audio. Their headers
-    are read for this, unless the progress is `silent`, as in the workers of a job. Audio that
-    waits for its batch counts, what readers have read ahead does not.
+    are read for this, unless the progress is `silent`, as in the workers of a job. Audio that waits for its batch
+    counts, what readers have read ahead does not.
 
     Parameters
     ----------
