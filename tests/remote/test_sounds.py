@@ -113,6 +113,21 @@ def test_a_csv_table_is_stored_with_its_companion_and_continued(
     assert len(unheard.search(out, like=f"{memory}/a.wav", model=model)) == 5
 
 
+@pytest.mark.parametrize("name", ["t.csv", "t.parquet"])
+def test_a_refused_command_leaves_no_copy_of_a_table(
+    model: EmbeddingModel, sounds: Path, memory: str, place: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """The table may change before the next command."""
+    unheard.embed(model, sounds / "a.wav", out := f"{memory}/{name}")
+    with pytest.raises(ConfigError, match="has another identity"):
+        unheard.embed(model, sounds, out, window=0.5, resume=True)
+    assert not list((place / "out").rglob("*.*"))
+    with monkeypatch.context() as patch:
+        patch.setenv("UNHEARD_CACHE", str(place / "other"))
+        unheard.embed(model, sounds / "b.flac", out, resume=True)
+    assert unheard.embed(model, sounds / "deep", out, resume=True).rows == 4
+
+
 def test_a_failed_upload_keeps_the_table_and_is_continued(
     model: EmbeddingModel, sounds: Path, memory: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

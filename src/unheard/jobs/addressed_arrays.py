@@ -18,7 +18,6 @@ from unheard.jobs.addressed_job import AddressedJob
 from unheard.jobs.plan import PLAN, read_plan
 from unheard.outputs import locked_file
 from unheard.remote.listing import exists, is_file
-from unheard.remote.outputs import fetch_output
 from unheard.remote.writing import naming, relocated
 
 Result = TypeVar("Result")
@@ -91,7 +90,8 @@ def _run_task(job: AddressedJob, own: str, write: Callable[[Path], Result]) -> R
             if not complete:
                 return result
     except BaseException:
-        tasks.drop_unchanged()  # what the task itself computed stays
+        output.drop_unchanged()  # what the task itself computed stays
+        tasks.drop_unchanged()
         raise
 
 
@@ -106,7 +106,7 @@ def _copy(job: AddressedJob, own: str) -> bool:
     if complete:
         job.tasks.fetch()
     if exists(job.address) and (complete or PLAN not in names or is_file(job.address)):
-        fetch_output(job.output)
+        job.output.fetch_output()
     return complete
 
 

@@ -25,7 +25,6 @@ from unheard.jobs.plan import PLAN, Task
 from unheard.outputs import WAYS, locked_file
 from unheard.remote.access import attempt
 from unheard.remote.listing import exists, is_folder
-from unheard.remote.outputs import fetch_output
 from unheard.remote.writing import naming, relocated
 
 Result = TypeVar("Result")
@@ -220,7 +219,7 @@ def _copy(job: RayJob, resume: bool, overwrite: bool) -> None:
     if not overwrite and PLAN not in job.fetch_outcomes():
         job.delete_parts()  # of late workers
     if there:
-        fetch_output(job.output)
+        job.output.fetch_output()
 
 
 def _clear(folder: Path) -> None:

@@ -1,11 +1,11 @@
-"""A folder and its copy at an address: what is new or changed is uploaded, what is gone is deleted."""
+"""A folder, or a file, and its copy at an address: what is new or changed is uploaded, what is gone is deleted."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
-from unheard.remote.listing import exists, files_below
+from unheard.remote.listing import exists, files_below, is_file
 from unheard.remote.reading import fetch
 from unheard.remote.writing import completing_last, delete, upload
 
@@ -27,6 +27,7 @@ class Mirror:
     def __init__(self, folder: Path, address: str, local: Collection[str] = ()) -> None:
         self.folder, self.address, self.local = folder, address, local
         self._done: dict[str, State] = {}
+        self._files_beside: dict[str, State] = {}
         self._seen: set[str] | None = None
 
     def fetch(self, wanted: Callable[[str], bool] = lambda name: True) -> None:
@@ -49,12 +50,33 @@ class Mirror:
                 fetch(self.address, self.folder, [name])
                 self._done[name] = _state(self.folder / name)
 
+    def fetch_output(self) -> None:
+        """Copy what is at the address: a folder, as `fetch`, or a file and the file ``NAME.json`` next to it.
+
+        A local file stays as it is, with what is next to it.
+
+        Raises
+        ------
+        RemoteError
+            When the address cannot be read.
+        """
+        place, (parent, _, name) = self.folder, self.address.rpartition("/")
+        files = [each for each in (name, f"{name}.json") if is_file(f"{parent}/{each}")]
+        if name not in files:
+            self.fetch()
+        elif place.exists():
+            return
+        for each in files:
+            if not (place.parent / each).exists():
+                fetch(parent, place.parent, [each])
+                self._files_beside[each] = _state(place.parent / each)
+
     def drop_unchanged(self) -> None:
-        """Delete the local files that `fetch` copied and nothing has changed, and folders that become empty."""
-        for name, state in self._done.items():
-            file = self.folder / name
-            if file.is_file() and _state(file) == state:
-                file.unlink()
+        """Delete the local files that were copied and nothing has changed, and folders that become empty."""
+        for folder, copied in ((self.folder, self._done), (self.folder.parent, self._files_beside)):
+            for name, state in copied.items():
+                if (file := folder / name).is_file() and _state(file) == state:
+                    file.unlink()
         for folder in sorted((path for path in self.folder.rglob("*") if path.is_dir()), reverse=True):
             if not any(folder.iterdir()):
                 folder.rmdir()

@@ -16,9 +16,8 @@ from typing import ParamSpec, TypeVar
 from unheard.addresses import address_of
 from unheard.errors import ConfigError, RemoteError, shown
 from unheard.outputs import WAYS, refuse_existing
-from unheard.remote.listing import exists, is_file, is_folder
+from unheard.remote.listing import exists, is_folder
 from unheard.remote.mirror import Mirror
-from unheard.remote.reading import fetch
 from unheard.remote.writing import naming, relocated, upload_folder, working_place
 
 Arguments = ParamSpec("Arguments")
@@ -117,7 +116,7 @@ def local_output(out: str | Path, *, overwrite: bool = False, resume: bool = Fal
     place.parent.mkdir(parents=True, exist_ok=True)
     try:
         if there and resume:
-            fetch_output(mirror)
+            mirror.fetch_output()
         with naming(place, address):
             yield place
     except BaseException:
@@ -133,23 +132,6 @@ def local_output(out: str | Path, *, overwrite: bool = False, resume: bool = Fal
             " --resume, if it has this option)"
         ) from error
     shutil.rmtree(place.parent, ignore_errors=True)
-
-
-def fetch_output(mirror: Mirror) -> None:
-    """Copy what is at an address to the local place, with the file ``NAME.json`` next to it.
-
-    Raises
-    ------
-    RemoteError
-        When it cannot be read.
-    """
-    place, (parent, _, name) = mirror.folder, mirror.address.rpartition("/")
-    names = [each for each in (name, f"{name}.json") if is_file(f"{parent}/{each}")]
-    if name not in names:
-        mirror.fetch()
-    elif place.exists():
-        return
-    fetch(parent, place.parent, [each for each in names if not (place.parent / each).exists()])
 
 
 def upload_output(mirror: Mirror) -> None:
