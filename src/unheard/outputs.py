@@ -11,9 +11,13 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Literal
 
-from unheard.addresses import address_of
+from unheard.addresses import address_of, named
 from unheard.errors import ConfigError, InUseError
+from unheard.remote.listing import is_file, is_folder
+
+Kind = Literal["file", "folder"]
 
 LOCK = ".lock"
 """Name of the lock file in a folder; the lock of a file has a name that ends in it."""
@@ -23,7 +27,7 @@ OWNER_READS = 50  # 10 ms apart; our choice
 WAYS = "choose another -o, or replace it with --overwrite"
 
 
-def refuse_existing(out: str | Path, overwrite: bool, ways: str = WAYS) -> None:
+def refuse_existing(out: str | Path, overwrite: bool, ways: str = WAYS, *, kind: Kind | None = None) -> None:
     """Refuse an existing output unless it is to be overwritten.
 
     Parameters
@@ -31,9 +35,11 @@ def refuse_existing(out: str | Path, overwrite: bool, ways: str = WAYS) -> None:
     out : path
         A file or a folder.
     overwrite : bool
-        Whether to overwrite it: then nothing is refused.
+        Whether to overwrite it: then only one of another kind is refused.
     ways : str
         What the user can do, for the message.
+    kind : {"file", "folder"}, optional
+        What is written.
 
     Raises
     ------
@@ -42,12 +48,28 @@ def refuse_existing(out: str | Path, overwrite: bool, ways: str = WAYS) -> None:
     """
     refuse_address(out)
     path = Path(out)
+    if kind is not None:
+        refuse_other_kind(out, kind)
     if overwrite or not path.exists():
         return
     if (path / LOCK).is_file():
         with locked_folder(path):
             pass  # the lock of a process that was killed
     raise ConfigError(f"{out} exists; {ways}")
+
+
+def refuse_other_kind(out: str | Path, kind: Kind) -> None:
+    """Refuse a folder where a file is to be written, and a file where a folder is, here or at an address.
+
+    Raises
+    ------
+    ConfigError
+        Naming it.
+    """
+    if kind == "file" and is_folder(out):
+        raise ConfigError(f"{named(out)} is a folder; give the name of a file with -o")
+    if kind == "folder" and is_file(out):
+        raise ConfigError(f"{named(out)} is a file; give a folder with -o")
 
 
 def refuse_address(path: str | os.PathLike[str]) -> None:

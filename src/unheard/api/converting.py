@@ -40,7 +40,7 @@ def _write(read: Callable[[], SavedModel], out: str | Path, *, overwrite: bool) 
     """Write the model folder of what is read."""
     from unheard.weights.checkpoint import save_model
 
-    refuse_existing(out, overwrite)
+    refuse_existing(out, overwrite, kind="folder")
     if Path(out).exists() and not is_model(Path(out)):
         raise ConfigError(
             f"{out} is not a model folder, so --overwrite does not replace it; choose another -o, or delete it yourself"

@@ -24,6 +24,7 @@ from unheard.errors import ConfigError
 from unheard.jobs.addressed import tasks_at_addresses
 from unheard.jobs.engines import Engine, Spread
 from unheard.jobs.estimate import Estimate
+from unheard.outputs import refuse_other_kind
 from unheard.progress import Track, silent
 from unheard.remote.outputs import uploaded
 
@@ -164,6 +165,7 @@ def _job(
     sources = [audio] if isinstance(audio, str | Path) else list(audio or ())
     if bool(sources) == (segments is not None):
         raise ConfigError("give sound files or folders, or --segments with a table of their parts, and not both")
+    refuse_other_kind(out, "file")
     complete = checked_options(options, segments is not None)
     if segments is not None:
         return TableJob(model, read_segments(segments), Path(out), complete, device)

@@ -175,7 +175,8 @@ def _chosen(choose: Callable[[Path, Sequence[str]], Tasks], tasks: str | Path, n
 
 def _refuse(folder: Path, overwrite: bool) -> None:
     """Refuse an existing folder unless it is an evaluation that is to be replaced."""
-    refuse_existing(folder, overwrite, "choose another -o, replace it with --overwrite, or continue it with --resume")
+    ways = "choose another -o, replace it with --overwrite, or continue it with --resume"
+    refuse_existing(folder, overwrite, ways, kind="folder")
     marks = ("results-*.json", f"embeddings/*/*/{PROVENANCE_FILE}", f"{xares_suite.POOLED}/*/*/*")
     if not any(any(folder.glob(mark)) for mark in marks):
         raise ConfigError(

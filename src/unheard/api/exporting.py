@@ -70,7 +70,7 @@ def export(
     _refuse_options(path, chosen, int8 or check is not None, code, release)
     if isinstance(model, str) and model.partition(":")[0] in ("hear", "hf", "xares"):
         raise ConfigError(f"{model} is not a model of unheard, so it cannot be exported; give a run or a model folder")
-    refuse_existing(path, overwrite)
+    refuse_existing(path, overwrite, kind="file" if chosen in FORMATS.values() else "folder")
     if chosen == "xares":
         return _export_xares(model, path)
     if chosen == "hf":
@@ -107,8 +107,6 @@ def _export_onnx(model: Model | str | Path, out: Path, int8: bool, check: str | 
     from unheard.weights.export.metadata import check_exportable, describe
     from unheard.weights.export.onnx_file import require_onnx, write_onnx
 
-    if out.is_dir():
-        raise ConfigError(f"{out} is a folder; give the name of a file")
     require_onnx()
     sounds = [] if check is None else find_sounds(check)
     opened = own(model, "cpu")

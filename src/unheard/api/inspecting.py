@@ -64,7 +64,7 @@ def reconstruct(
     chosen = mask if painted is None else parse_painted(painted)
     for file in (out, wav, sounds):
         if file is not None:
-            refuse_existing(file, overwrite)
+            refuse_existing(file, overwrite, kind="file")
     opened = own(model)
     shown = reconstruct_window(opened, take_window(opened, audio, start), chosen, mask_ratio, seed)
     save(figure(shown), out)
@@ -98,7 +98,7 @@ def attention(
     from unheard.view.axes import save
     from unheard.view.window import attention_window, take_window
 
-    refuse_existing(out, overwrite)
+    refuse_existing(out, overwrite, kind="file")
     opened = own(model)
     window = take_window(opened, audio, start)
     maps = attention_window(opened, window, at)
@@ -144,7 +144,7 @@ def figure(
     from unheard.view.axes import save
     from unheard.view.figures.kinds import FigurePlan, draw_figure
 
-    refuse_existing(out, overwrite)
+    refuse_existing(out, overwrite, kind="file")
     several = [models] if isinstance(models, str | Path | EmbeddingModel) else list(models)
     sounds = [audio] if isinstance(audio, str | Path) else list(audio)
     opened = [own(loaded(each, device)) for each in several]
@@ -264,7 +264,7 @@ def doctor(
     from unheard.view.report_card_page import write_report_card
 
     if out is not None:
-        refuse_existing(out, overwrite)
+        refuse_existing(out, overwrite, kind="file")
     card = report_card(model, device, track)
     if out is not None:
         write_report_card(card, Path(out))

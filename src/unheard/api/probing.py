@@ -76,9 +76,7 @@ def probe(
         When ``out`` exists and ``overwrite`` is false, two models have the same name, or bf16 is asked of an encoder of
         others or of a model loaded in float32.
     """
-    refuse_existing(out, overwrite)
-    if Path(out).is_file():
-        raise ConfigError(f"{out} is a file; give an output folder with -o")
+    refuse_existing(out, overwrite, kind="folder")
     several = [models] if isinstance(models, EmbeddingModel | str | Path) else list(models)
     heads = (head,) if isinstance(head, str) else tuple(head)
     plain = plain_layer(layer)

@@ -26,8 +26,8 @@ from unheard.cli.shell import (
     verb,
 )
 from unheard.errors import ConfigError, DataError
+from unheard.outputs import refuse_other_kind
 from unheard.progress import bar
-from unheard.remote.listing import is_file
 from unheard.remote.outputs import local_output
 from unheard.remote.writing import relocated, working_place
 
@@ -83,7 +83,8 @@ def generate(*, out: Out, clips: int = 300, seed: int = 0, overwrite: Overwrite 
     """
     from unheard.datasets.generate import make_sounds
 
-    with local_output(out, resume=overwrite, verb="generate") as place:  # other files in the folder are kept
+    # other files in the folder are kept
+    with local_output(out, kind="folder", resume=overwrite, verb="generate") as place:
         make_sounds(place, clips, seed, track=bar)
     labels = named(out / "labels.csv")
     emit([f"{clips} sounds and their labels: {labels}"], {"labels": labels, "clips": clips, "seed": seed}, json)
@@ -103,8 +104,7 @@ def fetch(name: str, /, *, out: GrowingOut, json: Json = False, strict: Strict =
     from unheard.datasets.sources import fetch as get
 
     packages(name)  # an unknown one is refused before what is at an address is copied
-    _refuse_file(out)
-    with local_output(out, resume=True, verb="fetch") as place:
+    with local_output(out, kind="folder", resume=True, verb="fetch") as place:
         report = relocated(get(name, place, bar), place, out)
     emit(report.lines(), report.to_json(), json)
     return status(len(report.skipped), strict)
@@ -123,7 +123,7 @@ def labels(name: str, corpus: Path, /, *, out: Out, overwrite: Overwrite = False
     """
     from unheard.datasets.filename_labels import write_labels
 
-    with local_output(out, overwrite=overwrite, verb="labels") as place:
+    with local_output(out, kind="file", overwrite=overwrite, verb="labels") as place:
         write_labels(name, corpus, place, bar)
     emit([f"labels: {named(out)}"], {"labels": named(out)}, json)
     return DONE
@@ -184,7 +184,7 @@ def tasks(
     if unknown := [name for name in chosen if name not in HEAR_TASKS and Path(name).suffix.lower() not in TABLES]:
         raise ConfigError(f"no task is called {unknown[0]!r}; choose all, or some of {', '.join(HEAR_TASKS)}")
     refuse_same_names(chosen)
-    _refuse_file(out)
+    refuse_other_kind(out, "folder")
     built = _build(chosen, out, corpus, options, overwrite)
     emit([line for report in built for line in report.lines()], [report.to_json() for report in built], json)
     return DONE
@@ -210,11 +210,6 @@ def _build(
     return [relocated(report, place, out) for report in built]
 
 
-def _refuse_file(out: Path) -> None:
-    if is_file(out):
-        raise ConfigError(f"{named(out)} is a file; give a folder with -o")
-
-
 @verb("unheard data captions corpora/M -o captions/M.csv", data)
 def captions(corpus: Path, /, *, out: Out, notes: bool = True, overwrite: Overwrite = False, json: Json = False) -> int:
     """Write captions of fetched sounds, from their names and folders, for unheard pretrain --recipe clap-mini.
@@ -228,7 +223,7 @@ def captions(corpus: Path, /, *, out: Out, notes: bool = True, overwrite: Overwr
     """
     from unheard.datasets.captions import write_captions
 
-    with local_output(out, overwrite=overwrite, verb="captions") as place:
+    with local_output(out, kind="file", overwrite=overwrite, verb="captions") as place:
         write_captions(corpus, place, notes, bar)
     emit([f"captions: {named(out)}"], {"captions": named(out)}, json)
     return DONE

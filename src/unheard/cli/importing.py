@@ -75,7 +75,7 @@ def import_(
         raise ConfigError(f"give one folder with the data after {layout}; got {len(folders)}")
     if options.classes is not None and layout != "hdf5":
         raise ConfigError("--classes needs hdf5; leave it out")
-    with local_output(out, overwrite=overwrite, verb="import") as place, locked_file(place):
+    with local_output(out, kind="file", overwrite=overwrite, verb="import") as place, locked_file(place):
         report, left_out = _imported(layout, folders, place, options)
     report = relocated(report, place, out)
     emit(report.lines(), report.to_json(), json)

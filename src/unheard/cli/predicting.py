@@ -28,7 +28,7 @@ from unheard.cli.shell import (
     verb,
 )
 from unheard.errors import ConfigError
-from unheard.outputs import locked_file
+from unheard.outputs import locked_file, refuse_other_kind
 from unheard.progress import bar
 from unheard.remote.listing import exists
 from unheard.remote.outputs import local_output
@@ -193,6 +193,7 @@ def _in_tasks(place: Path, output: Output, spread: Spread, plan: bool) -> bool:
     from unheard.jobs.engines import Spread
     from unheard.jobs.plan import tasks_folder
 
+    refuse_other_kind(output.out or place, "file")
     in_tasks = spread != Spread() or (tasks_folder(place).exists() and not output.overwrite)
     if output.resume and not in_tasks:
         raise ConfigError("--resume needs --spans, or an interrupted job of --processes, --engine or --task")
@@ -253,15 +254,15 @@ def evaluate_labelled(
     """Score a classifier on the clips of a table, and print the scores."""
     from dataclasses import asdict
 
+    from unheard.bootstrap import interval_text
     from unheard.finetuning.scores import score_labelled
-    from unheard.finetuning.summary import interval
     from unheard.view.finetuned import draw
 
     # with --overwrite, other files in the folder are kept
-    with local_output(out, overwrite=overwrite, resume=overwrite, verb="score_labelled") as place:
+    with local_output(out, kind="folder", overwrite=overwrite, resume=overwrite, verb="score_labelled") as place:
         report = score_labelled(model, labels, place, device=device, overwrite=True, track=bar)
         draw(report, place, log)
-    lines = [f"{name:18} {report.means[name]:.3f}  {interval(*ends)}" for name, ends in report.intervals.items()]
+    lines = [f"{name:18} {report.means[name]:.3f}  {interval_text(*ends)}" for name, ends in report.intervals.items()]
     notes = [*(f"note       {text}" for text in report.notes), *(f"skipped {reason}" for reason in report.skipped)]
     emit([report.line(), *lines, *notes], asdict(report), json)
     log(f"scores.json, classes.csv, predictions.csv and figures in {named(out)}")

@@ -52,7 +52,7 @@ def search(
     from unheard.embedding.search import search as find
     from unheard.files import write_table
 
-    with nullcontext() if out is None else local_output(out, overwrite=overwrite, verb="search") as place:
+    with nullcontext() if out is None else local_output(out, kind="file", overwrite=overwrite, verb="search") as place:
         hits = find(table, like, k, unlike=unlike, model=model, device=device)
         if place is not None:
             rows = [{name: str(value) for name, value in asdict(hit).items()} for hit in hits]

@@ -65,7 +65,7 @@ def pack(
         if is_file(folder / HEADER):
             return _of_job(folder, fingerprint)
         _refuse_foreign_address(folder)
-        with local_output(folder, overwrite=True) as place:
+        with local_output(folder, kind="folder", overwrite=True) as place:
             pack(corpus, packing, place, workers, track, shard_bytes)
         return open_store(folder)
     if folder is not None and (finished := finished_before(folder, fingerprint)) is not None:

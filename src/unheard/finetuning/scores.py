@@ -144,7 +144,7 @@ def score_labelled(
     (0.71, 0.84)
     """
     folder = Path(out)
-    refuse_existing(folder, overwrite)
+    refuse_existing(folder, overwrite, kind="folder")
     with locked_folder(folder):
         return _score_into(folder, model, labels, device, track)
 

@@ -15,7 +15,7 @@ from typing import ParamSpec, TypeVar
 
 from unheard.addresses import address_of
 from unheard.errors import ConfigError, RemoteError, shown
-from unheard.outputs import WAYS, refuse_existing
+from unheard.outputs import WAYS, Kind, refuse_existing, refuse_other_kind
 from unheard.remote.listing import exists, is_folder
 from unheard.remote.mirror import Mirror
 from unheard.remote.writing import naming, relocated, upload_folder, working_place
@@ -81,13 +81,17 @@ def uploaded(*outputs: str) -> Callable[[Callable[Arguments, Result]], Callable[
 
 
 @contextmanager
-def local_output(out: str | Path, *, overwrite: bool = False, resume: bool = False, verb: str = "") -> Iterator[Path]:
+def local_output(
+    out: str | Path, *, kind: Kind | None = None, overwrite: bool = False, resume: bool = False, verb: str = ""
+) -> Iterator[Path]:
     """Yield the place where an output is written. For an address it is uploaded when the block ends without an error.
 
     Parameters
     ----------
     out : path
         A file or a folder; a local one is yielded as it is.
+    kind : {"file", "folder"}, optional
+        What is written.
     overwrite : bool
         Replace what is there.
     resume : bool
@@ -99,17 +103,19 @@ def local_output(out: str | Path, *, overwrite: bool = False, resume: bool = Fal
     Raises
     ------
     ConfigError
-        When the output exists, and neither ``overwrite`` nor ``resume`` is given.
+        When the output exists and neither ``overwrite`` nor ``resume`` is given, or it is of another kind.
     RemoteError
         When the address cannot be read or written. The local files are kept.
     """
     address = address_of(out).rstrip("/")
     if not address:
-        refuse_existing(out, overwrite or resume)
+        refuse_existing(out, overwrite or resume, kind=kind)
         yield Path(out)
         return
     place = working_place(address, verb)
     mirror = Mirror(place, address)
+    if kind is not None:
+        refuse_other_kind(address, kind)
     there = exists(address)
     if there and not (overwrite or resume):
         raise ConfigError(f"{shown(address)} exists; {WAYS}")

@@ -24,6 +24,7 @@ from unheard.embedding.tables import absolute
 from unheard.errors import ConfigError, shown
 from unheard.files import atomic_write, replace_folder, write_table, write_text
 from unheard.finetuning.spans.merging import Span
+from unheard.outputs import refuse_other_kind
 from unheard.remote.writing import is_working_place
 
 SpanFormat: TypeAlias = Literal["csv", "raven", "audacity"]
@@ -67,7 +68,7 @@ def format_of(out: Path, chosen: SpanFormat | None, recordings: int) -> SpanForm
     ------
     ConfigError
         When the suffix fits no format or not the chosen one, or several recordings are to be written to one label file
-        of Audacity.
+        of Audacity, or when there is a folder in the place of a file, or a file in the place of a folder.
     """
     if chosen is not None and chosen not in get_args(SpanFormat):
         raise ConfigError(f"the format must be csv, raven or audacity; got {chosen!r}")
@@ -84,6 +85,7 @@ def format_of(out: Path, chosen: SpanFormat | None, recordings: int) -> SpanForm
             f"a label file of Audacity holds one recording, and there are {recordings}; give a folder without a suffix"
             f" instead of {out}, or use the format raven or csv"
         )
+    refuse_other_kind(out, "file" if suffix else "folder")
     return kind
 
 

@@ -91,7 +91,7 @@ def compare_runs(
     """
     if out.suffix.lower() not in (".html", ".htm"):
         raise ConfigError(f"{out}: the name of the page must end in .html")
-    refuse_existing(out, overwrite)
+    refuse_existing(out, overwrite, kind="file")
     places = [address_of(run).rstrip("/") or str(Path(run).resolve()) for run in (first, second)]
     if places[0] == places[1]:
         raise ConfigError(f"{named(first)} and {named(second)} are one run; give two")
