@@ -13,7 +13,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from unheard import bootstrap, metrics
-from unheard.bootstrap import Counts, Statistic, bc_interval, holm, replicates, resample_counts
+from unheard.bootstrap import (
+    Counts,
+    Statistic,
+    bc_interval,
+    holm,
+    interval_text,
+    known,
+    mean_statistic,
+    replicates,
+    resample_counts,
+    two_sided,
+)
 from unheard.errors import DataError
 from unheard.evaluation.hear.events import Events
 from unheard.evaluation.hear.scores import SCORES
@@ -99,6 +110,15 @@ def test_row_scores_of_resamples_equal_the_plain_ones(name: str) -> None:
     assert score.statistic(target, probability)(np.ones((60, 1), np.float32))[0] == pytest.approx(
         score.compute(target, probability), abs=1e-6
     )
+
+
+def test_one_group_has_no_interval() -> None:
+    right = np.array([1.0, 0, 1, 1])
+    found = replicates(mean_statistic(right), np.array(["a"] * 4), 0, 50)
+    assert found.shape == (50,) and np.isnan(found).all() and np.isnan(bc_interval(found, 0.75)).all()
+    assert known(bc_interval(found, 0.75)) == (None, None) and two_sided(found) == 1
+    assert interval_text(None, None) == "not known" and interval_text(0.1, 0.2) == "0.100 - 0.200"
+    assert np.isfinite(replicates(mean_statistic(right), np.array(["a", "a", "b", "b"]), 0, 50)).all()
 
 
 def test_groups_stay_whole_and_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,13 +5,14 @@
 The folder is that of ``scripts/train-tiny``, with spec, targets and tasks. A finished run is kept, and an interrupted
 one is resumed, so several processes may train different arms at the same time. The scores are those of
 ``benchmarks.layers``: a ridge head, trained on ``train`` and scored on ``valid`` of every task with splits. Its penalty
-is the best one on the same clips, so scores are a little too high in every arm. Intervals are 95 % over clips (paired,
-the same 2,000 resamples for all arms), of means over tasks and over the seeds that both arms have. They do not contain
-the variance between seeds. The arm ``random`` is the random encoder, with the statistics of random-tiny.
+is the best one on the same clips, so scores are a little too high in every arm. Intervals are 95 % over groups of
+clips, or over clips in tasks with fewer than ten groups (paired, the same 2,000 resamples for all arms), of means over
+tasks and over the seeds that both arms have. They do not contain the variance between seeds. The arm ``random`` is the
+random encoder, with the statistics of random-tiny.
 
 choose/runs/ARM-SEED         a run each
 choose/scores/ARM-SEED.npz   predictions for the validation clips
-choose/table.md              the table of all arms that have scores
+choose/table.md              the table of all arms that have scores, and their scores by task
 """
 
 from __future__ import annotations
@@ -28,6 +29,7 @@ from benchmarks.layers import Choice, kernel_of, metric, ridge
 from unheard.bootstrap import Statistic, average_precisions_statistic, class_mean, mean_statistic, replicates
 from unheard.config import override
 from unheard.data.label_table import Labels, read_labels
+from unheard.data.leakage import FEW_GROUPS
 from unheard.devices import bf16_on_cpu
 from unheard.embedding.embedder import Model
 from unheard.evaluation.probe.vectors import layer_vectors, random_encoder
@@ -43,14 +45,17 @@ from unheard.training.run_folder import is_started
 TEACHERS = ("yamnet", "crepe", "resemblyzer")
 BATCH, RESAMPLES = 128, 2000
 RANDOM, REFERENCE = "random", "teachers-reconstruction"
+LAST = "3 and 12, mean+std"
 CHOICES: dict[str, Choice] = {
     "12, mean": ((12,), "mean"),
     "12, mean+std": ((12,), "mean+std"),
-    "3 and 12, mean+std": ((3, 12), "mean+std"),
+    LAST: ((3, 12), "mean+std"),
 }
-"""Layers and pools that are scored."""
+"""Layers and pools that are scored; arms are compared by the last one."""
 Predictions = dict[str, Float[np.ndarray, "n C"]]
 """Predictions for validation clips, by ``TASK/CHOICE``."""
+Runs = dict[str, Predictions]
+"""Predictions of the runs of an arm, by seed."""
 
 
 @dataclass(frozen=True)
@@ -162,23 +167,42 @@ def predicted(
 
 
 def table(scores: Path, tasks: dict[str, Labels], reference: str = REFERENCE) -> str:
-    """Return the table: a row for each arm, with its difference to the arm ``reference``."""
-    stored: dict[str, dict[str, Predictions]] = {}
+    """Return two tables with differences to the arm ``reference``: a row for each arm, and a row for each task."""
+    stored = by_arm(scores)
+    head = ["arm", "seeds", *CHOICES, "mean+std less mean", f"{LAST}, less {reference}"]
+    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+    for arm, runs in stored.items():
+        means = {choice: averaged(list(runs.values()), choice, tasks) for choice in CHOICES}
+        cells = [f"{means[choice][-1]:.3f}" for choice in CHOICES]
+        pooling = cell(means["12, mean+std"] - means["12, mean"])
+        less = paired(runs, stored.get(reference, {}), tasks)
+        lines.append(f"| {' | '.join([arm, ', '.join(runs), *cells, pooling, less])} |")
+    lines += ["", f"| {LAST} | {' | '.join(stored)} |", "|---" * (1 + len(stored)) + "|"]
+    for name, labels in tasks.items():
+        task, cells = {name: labels}, list[str]()
+        for runs in stored.values():
+            score = averaged(list(runs.values()), LAST, task)[-1]
+            cells.append(f"{score:.3f} {paired(runs, stored.get(reference, {}), task)}".strip())
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join([*lines, ""])
+
+
+def by_arm(scores: Path) -> dict[str, Runs]:
+    """Return the predictions of each arm."""
+    stored: dict[str, Runs] = {}
     for file in sorted(scores.glob("*.npz")):
         arm, _, seed = file.stem.rpartition("-")
         stored.setdefault(arm, {})[seed] = dict(np.load(file))
-    head = ["arm", "seeds", *CHOICES, "mean+std less mean", f"3 and 12, less {reference}"]
-    lines = [f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
-    last, others = list(CHOICES)[-1], stored.get(reference, {})
-    for arm in (each for each in (RANDOM, *ARMS) if each in stored):
-        means = {choice: averaged(list(stored[arm].values()), choice, tasks) for choice in CHOICES}
-        common = [seed for seed in stored[arm] if seed in others and arm != reference]
-        mine, theirs = ([runs[seed] for seed in common] for runs in (stored[arm], others or stored[arm]))
-        less = cell(averaged(mine, last, tasks) - averaged(theirs, last, tasks)) if common else ""
-        cells = [f"{means[choice][-1]:.3f}" for choice in CHOICES]
-        pooling = cell(means["12, mean+std"] - means["12, mean"])
-        lines.append(f"| {' | '.join([arm, ', '.join(stored[arm]), *cells, pooling, less])} |")
-    return "\n".join([*lines, ""])
+    return {arm: stored[arm] for arm in (RANDOM, *ARMS) if arm in stored}
+
+
+def paired(runs: Runs, others: Runs, tasks: dict[str, Labels]) -> str:
+    """Return the difference of two arms over the seeds that both have; nothing for an arm and itself."""
+    common = [seed for seed in runs if seed in others]
+    if runs is others or not common:
+        return ""
+    mine, theirs = (averaged([each[seed] for seed in common], LAST, tasks) for each in (runs, others))
+    return cell(mine - theirs)
 
 
 def averaged(runs: list[Predictions], choice: str, tasks: dict[str, Labels]) -> Float[np.ndarray, " R"]:
@@ -187,7 +211,9 @@ def averaged(runs: list[Predictions], choice: str, tasks: dict[str, Labels]) -> 
     for name, labels in tasks.items():
         rows = np.flatnonzero([split == "valid" for split in labels.split])
         statistics = [statistic(labels, rows, run[f"{name}/{choice}"]) for run in runs]
-        resampled = [replicates(each, labels.group_ids(rows), 0, RESAMPLES) for each in statistics]
+        groups = labels.group_ids(rows)
+        units = groups if len(set(groups)) >= FEW_GROUPS else rows
+        resampled = [replicates(each, units, 0, RESAMPLES) for each in statistics]
         whole = [each(np.ones((len(rows), 1), np.float32)) for each in statistics]
         found.append(np.mean(np.concatenate([resampled, whole], axis=1), axis=0))
     return np.nanmean(found, axis=0)

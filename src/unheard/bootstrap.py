@@ -32,6 +32,10 @@ Statistic = Callable[[Counts], Float[np.ndarray, " R"]]
 """A score for each resample; NaN where it is undefined."""
 ClassStatistic = Callable[[Counts], Float[np.ndarray, "C R"]]
 """A score for each class and resample; NaN where it is undefined."""
+Interval = tuple[float | None, float | None]
+"""Ends of an interval; None where there is none, because one clip or group was tested."""
+UNKNOWN = "not known"
+"""Text of an interval that cannot be computed."""
 Target = Int[np.ndarray, "n C"]
 Scores = Float[np.ndarray, "n C"]
 
@@ -71,8 +75,12 @@ def replicates(
     seed: int | np.random.Generator,
     n_resamples: int = N_RESAMPLES,
 ) -> Float[np.ndarray, "... R"]:
-    """Return the statistic, or several of them, of every resample. Parameters as in `resample_counts`."""
-    return np.concatenate([statistic(counts) for counts in resample_counts(groups, seed, n_resamples)], axis=-1)
+    """Return the statistic, or several of them, of every resample. Parameters as in `resample_counts`.
+
+    NaN if all clips are of one group: every resample has the same clips, so they show no variation.
+    """
+    found = np.concatenate([statistic(counts) for counts in resample_counts(groups, seed, n_resamples)], axis=-1)
+    return found if len(np.unique(groups)) > 1 else np.full_like(found, np.nan)
 
 
 def bc_interval(values: Sequence[float] | Float[np.ndarray, " R"], value: float | None = None) -> tuple[float, float]:
@@ -101,6 +109,17 @@ def bc_interval(values: Sequence[float] | Float[np.ndarray, " R"], value: float 
         shift = normal.inv_cdf(min(max(below, 0.5), count - 0.5) / count)
     low, high = np.quantile(finite, [normal.cdf(2 * shift + normal.inv_cdf(end)) for end in (0.025, 0.975)]).tolist()
     return (low, high) if value is None else (min(low, value), max(high, value))
+
+
+def known(interval: tuple[float, float]) -> Interval:
+    """Return an interval with None for ends that are NaN."""
+    low, high = interval
+    return None if math.isnan(low) else low, None if math.isnan(high) else high
+
+
+def interval_text(low: float | None, high: float | None, form: str = "{:.3f} - {:.3f}") -> str:
+    """Format an interval."""
+    return UNKNOWN if low is None or high is None else form.format(low, high)
 
 
 def not_ahead(difference: Float[np.ndarray, " R"]) -> float:

@@ -43,8 +43,11 @@ def test_arms_are_trained_once_and_tabled(
     monkeypatch.setattr("sys.argv", words + [word for each in SETTINGS for word in ("--set", each)])
     choose.main()
     table = (folder / "choose" / "table.md").read_text()
-    rows = {cells[1].strip(): cells for cells in (line.split("|") for line in table.splitlines()[2:])}
+    arms, by_task = table.split("\n\n")
+    rows = {cells[1].strip(): cells for cells in (line.split("|") for line in arms.splitlines()[2:])}
     assert list(rows) == ["random", "reconstruction", "yamnet"]
+    assert by_task.splitlines()[0].split(" | ")[1:] == ["random", "reconstruction", "yamnet |"]
+    assert [line.split(" | ")[0] for line in by_task.splitlines()[2:]] == ["| noises"]
     assert all(row[2].strip() == "0" and 0 < float(row[3]) < 1 for row in rows.values())
     recipes = [given[2] for given in trained]
     assert [len(recipe.objectives.distill.teachers) for recipe in recipes] == [1, 1]
@@ -95,14 +98,27 @@ def test_a_difference_is_paired_over_clips(tasks: Path, tmp_path: Path) -> None:
     for arm, level in ((choose.REFERENCE, 0.0), ("reconstruction", 0.0), ("crepe", 5.0)):
         noise = level * rng.standard_normal(target.shape)
         np.savez(tmp_path / "scores" / f"{arm}-0.npz", **{f"noises/{each}": target + noise for each in choose.CHOICES})
-    lines = choose.table(tmp_path / "scores", {"noises": labels}).splitlines()
-    last = {line.split("|")[1].strip(): line.split("|")[-2].strip() for line in lines[2:]}
+    arms, by_task = choose.table(tmp_path / "scores", {"noises": labels}).split("\n\n")
+    last = {line.split("|")[1].strip(): line.split("|")[-2].strip() for line in arms.splitlines()[2:]}
+    cells = by_task.splitlines()[2].strip("| ").split(" | ")  # in the order of ARMS
+    assert cells[:2] == ["noises", "1.000 +0.000 [+0.000, +0.000]"] and cells[2].endswith(last["crepe"])
+    assert cells[3] == "1.000"
     assert last["reconstruction"] == "+0.000 [+0.000, +0.000]" and last[choose.REFERENCE] == ""
     assert last["crepe"].startswith("-0.") and last["crepe"].endswith("*")
     worse = {f"noises/{each}": -target for each in choose.CHOICES}
     np.savez(tmp_path / "scores" / f"{choose.REFERENCE}-1.npz", **worse)  # the other arms lack this seed
-    lines = choose.table(tmp_path / "scores", {"noises": labels}).splitlines()
-    assert {line.split("|")[1].strip(): line.split("|")[-2].strip() for line in lines[2:]} == last
+    arms, _ = choose.table(tmp_path / "scores", {"noises": labels}).split("\n\n")
+    assert {line.split("|")[1].strip(): line.split("|")[-2].strip() for line in arms.splitlines()[2:]} == last
+
+
+def test_clips_of_one_group_have_an_interval(tasks: Path) -> None:
+    labels = read_labels(tasks / "noises" / "labels.csv")
+    labels.group[:] = ["recording"] * len(labels)
+    rows = [row for row, split in enumerate(labels.split) if split == "valid"]
+    target = labels.target[np.array(rows)].astype(float)
+    target[0] = -target[0]
+    found = choose.averaged([{"noises/12, mean": target}], "12, mean", {"noises": labels})
+    assert np.ptp(found[:-1]) > 0 and found[-1] == pytest.approx(1 - 1 / len(rows))
 
 
 def test_the_kept_checkpoints_of_a_run_are_scored_and_drawn(

@@ -53,7 +53,9 @@ def on_both_sides(sides: Sequence[tuple[Index, Index]], keys: Keys) -> Bool[np.n
 
 
 def few_groups(count: int) -> list[str]:
-    """Return a warning when intervals over the tested groups are too narrow, because there are few."""
+    """Return a warning when intervals over the tested groups are too narrow, or cannot be computed."""
+    if count == 1:
+        return ["only one group was tested, so no confidence interval can be computed"]
     return [f"only {count} groups were tested: intervals over so few are too narrow"] if count < FEW_GROUPS else []
 
 

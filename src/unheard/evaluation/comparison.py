@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from unheard.bootstrap import ALPHA, N_RESAMPLES, Statistic, holm, not_ahead, replicates
+from unheard.bootstrap import ALPHA, N_RESAMPLES, Statistic, holm, known, not_ahead, replicates
 from unheard.evaluation.report import Result
 
 BEST, TIED_MARK = "**", "≈"
@@ -100,6 +100,11 @@ def near_best(column: Sequence[Result]) -> list[str]:
 def marked_cells(column: Sequence[Result]) -> dict[str, str]:
     """Return the cell of each encoder for one task: value, interval and mark."""
     best, near = best_of(column), near_best(column)
-    texts = {result.encoder: f"{result.value:.3f} [{result.low:.3f}, {result.high:.3f}]" for result in column}
+    texts = {result.encoder: f"{result.value:.3f}{_interval(result)}" for result in column}
     marked = {name: f"{text} {TIED_MARK}" if name in near else text for name, text in texts.items()}
     return marked if best is None else marked | {best.encoder: f"{BEST}{texts[best.encoder]}{BEST}"}
+
+
+def _interval(result: Result) -> str:
+    low, high = known((result.low, result.high))
+    return "" if low is None or high is None else f" [{low:.3f}, {high:.3f}]"

@@ -22,8 +22,6 @@ from unheard.metrics import average_precisions, confusion_matrix, roc_aucs, wils
 from unheard.model.classification import probabilities
 
 Table = Float[np.ndarray, "n C"]
-Span = tuple[float | None, float | None]
-UNDEFINED = "not known"
 
 
 @dataclass(frozen=True)
@@ -64,7 +62,7 @@ class FinetuneScores:
     high: float | None
     parts: list[dict[str, Any]]
     means: dict[str, float]
-    intervals: dict[str, Span]
+    intervals: dict[str, bootstrap.Interval]
     classes: list[dict[str, Any]]
     confusion: list[list[int]]
     notes: list[str]
@@ -75,15 +73,8 @@ class FinetuneScores:
         """Return the result as one line."""
         clips = sum(part["clips"] for part in self.parts)
         spread = f" +- {self.spread:.3f} over {len(self.parts)} parts" if len(self.parts) > 1 else ""
-        return (
-            f"test       {self.metric} {self.mean:.3f}{spread}, 95 % interval {interval(self.low, self.high)} on"
-            f" {clips} clips"
-        )
-
-
-def interval(low: float | None, high: float | None) -> str:
-    """Format an interval."""
-    return UNDEFINED if low is None or high is None else f"{low:.3f} - {high:.3f}"
+        interval = bootstrap.interval_text(self.low, self.high)
+        return f"test       {self.metric} {self.mean:.3f}{spread}, 95 % interval {interval} on {clips} clips"
 
 
 @dataclass(frozen=True)
@@ -156,7 +147,7 @@ def summary(
             del fold_scores["balanced_accuracy"]
     means = {name: float(np.mean([part[name] for part in parts])) for name in parts[0] if name not in ("part", "clips")}
     metric = next(iter(means))
-    spans = _intervals(folds, {name: value for name, value in means.items() if name != "loss"}, activation)
+    spans = _intervals(folds, {name: value for name, value in means.items() if name != "loss"})
     counts = confusion_matrix(every.target.argmax(axis=1), every.logits.argmax(axis=1), len(classes))
     several = activation == "sigmoid"
     return FinetuneScores(
@@ -182,7 +173,7 @@ def write(folder: Path, report: FinetuneScores, predictions: Predictions, labels
     """
     folder.mkdir(parents=True, exist_ok=True)
     lines = (
-        (name, _text(report.means[name]), *(_text(end) or UNDEFINED for end in ends))
+        (name, _text(report.means[name]), *(_text(end) or bootstrap.UNKNOWN for end in ends))
         for name, ends in report.intervals.items()
     )
     header = ("score", "value", "low", "high")
@@ -213,18 +204,16 @@ def write(folder: Path, report: FinetuneScores, predictions: Predictions, labels
     write_json(folder / "scores.json", {**asdict(report), FILES: file_checksums(folder, tables)})
 
 
-def _intervals(parts: Sequence[Predictions], means: Mapping[str, float], activation: str) -> dict[str, Span]:
+def _intervals(parts: Sequence[Predictions], means: Mapping[str, float]) -> dict[str, bootstrap.Interval]:
     """Return 95 % bootstrap intervals of means over folds.
 
     The clips or groups of each fold are resampled, with the same resamples for every score.
     """
-    if any(part.single_group for part in parts):
-        return dict.fromkeys(means, (None, None))
     fold_scores = [
         bootstrap.replicates(_statistics(part, list(means)), part.groups, seed) for seed, part in enumerate(parts)
     ]
     replicates = dict(zip(means, np.mean(fold_scores, axis=0), strict=True))
-    return {name: bootstrap.bc_interval(replicates[name], value) for name, value in means.items()}
+    return {name: bootstrap.known(bootstrap.bc_interval(replicates[name], value)) for name, value in means.items()}
 
 
 def _statistics(part: Predictions, names: Sequence[str]) -> Callable[[bootstrap.Counts], Float[np.ndarray, "S R"]]:

@@ -11,7 +11,7 @@ import numpy as np
 from unheard.evaluation.probe.layers import LAYER_MIX
 from unheard.evaluation.probe.probe import ALL_HEADS
 from unheard.evaluation.probe.projection import Projection2D
-from unheard.evaluation.probe.report import ProbeReport, Score
+from unheard.evaluation.probe.report import LayerScore, ProbeReport, Score
 from unheard.view.axes import FONT, caption, new_figure, save
 from unheard.view.finetuned import figure as confusion_figure
 
@@ -130,7 +130,7 @@ def layers(report: ProbeReport) -> Figure:
     above, below = top[0], bottom[0]
     numbers = [row.layer for row in report.layers]
     means = np.array([row.mean for row in report.layers])
-    ends = np.maximum([means - [row.low for row in report.layers], [row.high for row in report.layers] - means], 0)
+    ends = np.array([_reach(row) for row in report.layers]).T
     above.errorbar(numbers, means, ends, fmt="o", capsize=2, markersize=4, color=COLOURS["linear"], label="one layer")
     compared = [
         score
@@ -194,10 +194,7 @@ def _palette(number: int) -> Any:
 def _bars(axes: Axes, found: list[Score], places: list[float], width: float, head: str) -> None:
     """Plot the bars of one head, with the value after the interval."""
     means = [score.mean for score in found]
-    ends = [
-        [max(0.0, score.mean - score.low) for score in found],
-        [max(0.0, score.high - score.mean) for score in found],
-    ]
+    ends = np.array([_reach(score) for score in found]).T
     axes.barh(
         places,
         means,
@@ -207,8 +204,15 @@ def _bars(axes: Axes, found: list[Score], places: list[float], width: float, hea
         label=TITLES[head],
         error_kw={"elinewidth": 1, "capsize": 2},
     )
-    for height, score in zip(places, found, strict=True):
-        axes.text(max(score.high, score.mean) + 0.01, height, f"{score.mean:.3f}", va="center", fontsize=FONT)
+    for height, score, reach in zip(places, found, ends[1], strict=True):
+        axes.text(score.mean + reach + 0.01, height, f"{score.mean:.3f}", va="center", fontsize=FONT)
+
+
+def _reach(score: Score | LayerScore) -> tuple[float, float]:
+    """Return the distances of a score to the ends of its interval; 0 if there is none."""
+    if score.low is None or score.high is None:
+        return 0.0, 0.0
+    return max(0.0, score.mean - score.low), max(0.0, score.high - score.mean)
 
 
 def _chance(axes: Axes, report: ProbeReport, line: Any) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from jinja2 import UndefinedError
 
+from unheard.bootstrap import interval_text
 from unheard.errors import CheckpointError, DataError
 from unheard.evaluation.probe.files import read_report
 from unheard.evaluation.probe.probe import ALL_HEADS, main_head
@@ -66,7 +67,7 @@ def _summary(report: dict[str, Any]) -> dict[str, Any]:
 def score_rows(report: dict[str, Any]) -> list[tuple[Any, ...]]:
     """Return embedding, head, metric, score and interval of every score of a probe's report."""
     return [
-        (s["embedding"], s["head"], s["metric"], s["mean"], f"{s['low']:.3f} to {s['high']:.3f}")
+        (s["embedding"], s["head"], s["metric"], s["mean"], interval_text(s["low"], s["high"], "{:.3f} to {:.3f}"))
         for s in report["scores"]
     ]
 

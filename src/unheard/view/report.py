@@ -6,12 +6,12 @@ import math
 from pathlib import Path
 from typing import Any
 
+from unheard.bootstrap import interval_text
 from unheard.data.corpus import brief
 from unheard.errors import DataError
 from unheard.evaluation.probe.files import read_report
 from unheard.evaluation.reconstruction import ReconstructionError
 from unheard.files import read_json
-from unheard.finetuning.summary import interval
 from unheard.progress import duration
 from unheard.training.session import read_config
 from unheard.view.axes import save
@@ -68,7 +68,7 @@ def write_report(run: Path) -> Path:
 def _scores(run: Path) -> dict[str, Any]:
     """Return the scores of a fine-tuned run, if there are any."""
     scores = _stored(run / "scores.json")
-    found = interval(scores["low"], scores["high"]) if scores else ""
+    found = interval_text(scores["low"], scores["high"]) if scores else ""
     return {"scores": scores, "interval": found, "rows_of": lambda rows: [list(row.values()) for row in rows]}
 
 

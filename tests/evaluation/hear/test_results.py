@@ -7,7 +7,7 @@ from dataclasses import fields, replace
 
 import pytest
 
-from unheard.evaluation.comparison import near_best
+from unheard.evaluation.comparison import marked_cells, near_best
 from unheard.evaluation.hear.results import markdown, published
 from unheard.evaluation.report import Report, Result
 from unheard.evaluation.results import as_json
@@ -52,6 +52,12 @@ def test_published_rows_are_of_the_same_task(task: str) -> None:
     assert {cells[1].split(" ")[0] for cells in lines} == wanted
     assert bool(wanted) == bool(slug)
     assert not any(cells[2].rstrip(" |").endswith(",") for cells in lines)
+
+
+def test_a_score_of_one_file_has_no_interval() -> None:
+    row = replace(result("drum_events-v1-split"), low=math.nan, high=math.nan, replicates=[math.nan] * 10)
+    other = replace(row, encoder="other", value=0.4)
+    assert marked_cells([row, other]) == {"ours": "**0.500**", "other": "0.400 ≈"}
 
 
 def test_music_and_speech_has_its_own_numbers() -> None:

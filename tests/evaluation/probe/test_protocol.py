@@ -21,6 +21,7 @@ from unheard.evaluation.probe.linear import LinearHeads
 from unheard.evaluation.probe.probe import InnerOutputs, ProbeConfig, probe_embeddings
 from unheard.evaluation.probe.projection import draw_map
 from unheard.evaluation.probe.protocol import ProbeProtocol
+from unheard.view import probe_figures
 
 Table, Clouds = Callable[..., Labels], Callable[..., np.ndarray]
 LINEAR = ProbeConfig(heads=("linear",), C=0.03, n_resamples=200, curve=False)
@@ -208,6 +209,23 @@ def test_a_map_of_any_size_has_a_place_for_every_clip(clips: int) -> None:
 
 def test_a_map_of_equal_clips_is_one_point() -> None:
     assert not draw_map(np.ones((12, 4)), seed=0).tsne.any()
+
+
+def test_one_tested_group_has_no_interval_and_no_verdict(table: Table, clouds: Clouds) -> None:
+    classes = [i % 2 for i in range(120)]
+    split = ["train" if i < 60 else "test" for i in range(120)]
+    labels = table(classes, split=split, group=[f"g{i}" if i < 60 else "recording" for i in range(120)])
+    vectors = clouds(classes, 0.7)
+    report = probe_embeddings({"model": vectors, "noise": clouds(classes, 0.0)}, labels, replace(LINEAR, curve=True))
+    assert {(score.low, score.high) for score in report.scores} == {(None, None)}
+    difference = report.differences[0]
+    assert difference.mean > 0 and difference.low is None and difference.verdict == "not tested"
+    text = report.table()
+    assert "the difference of the model and noise is not tested" in text and "better" not in text
+    assert "95 % interval not known" in text and "nan" not in text
+    assert "only one group was tested, so no confidence interval can be computed" in text
+    texts = [text.get_text() for text in probe_figures.scores(report).axes[0].texts]
+    assert f"{report.scores[0].mean:.3f}" in texts
 
 
 def test_few_groups_make_few_folds_and_one_is_refused(table: Table) -> None:

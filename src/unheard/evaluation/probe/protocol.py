@@ -17,7 +17,7 @@ from jaxtyping import Float
 from numpy.typing import NDArray
 
 from unheard import bootstrap
-from unheard.bootstrap import Statistic, bc_interval
+from unheard.bootstrap import Statistic, bc_interval, known
 from unheard.data.class_sets import Index
 from unheard.data.label_table import Labels
 from unheard.data.partitions import partitions
@@ -150,7 +150,7 @@ class ProbeProtocol:
             truth, answers = self._compared(predictions)
             runs = [score(truth, answer) for answer in answers]
             mean = float(np.mean(runs))
-            low, high = bc_interval(self._replicates(metric, predictions), mean)
+            low, high = known(bc_interval(self._replicates(metric, predictions), mean))
             found.append(Score(embedding, head, metric, mean, low, high, runs))
         return found
 
@@ -161,7 +161,7 @@ class ProbeProtocol:
             - np.mean([self.value(answer) for answer in compared])
         )
         apart = self._replicates(self.metric, predictions) - self._replicates(self.metric, compared)
-        return Difference(other, head, self.metric, mean, *bc_interval(apart), bootstrap.two_sided(apart))
+        return Difference(other, head, self.metric, mean, *known(bc_interval(apart)), bootstrap.two_sided(apart))
 
     def value(self, answer: Table, at: Index | None = None) -> float:
         """Return the primary metric of one run, on the test clips ``at`` or all."""

@@ -6,19 +6,22 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from unheard.bootstrap import ALPHA, holm
+from unheard.bootstrap import ALPHA, holm, interval_text
 
 
 @dataclass(frozen=True)
 class Score:
-    """Score of one embedding, head and metric: mean over the runs, 95 % interval over test clips, and values."""
+    """Score of one embedding, head and metric: mean over the runs, 95 % interval over test clips, and values.
+
+    The ends of an interval are None if one clip or one group was tested.
+    """
 
     embedding: str
     head: str
     metric: str
     mean: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     runs: list[float]
 
 
@@ -31,7 +34,9 @@ class Difference:
     other : str
         Name of a baseline, or half of the training labels.
     head, metric : str
-    mean, low, high : float
+    mean : float
+    low, high : float, optional
+        None if one clip or one group was tested.
     p : float
         Two-sided p-value of the paired bootstrap, adjusted where several embeddings are compared (see `adjusted`).
     """
@@ -40,13 +45,15 @@ class Difference:
     head: str
     metric: str
     mean: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     p: float
 
     @property
     def verdict(self) -> str:
-        """Better or worse where the p-value is at most `ALPHA`, otherwise no difference."""
+        """Better or worse where the p-value is at most `ALPHA`, else no difference; without an interval, not tested."""
+        if self.low is None:
+            return "not tested"
         if self.p > ALPHA:
             return "no significant difference"
         return "better" if self.mean > 0 else "worse"
@@ -59,7 +66,13 @@ class Difference:
     @property
     def text(self) -> str:
         """Formatted difference, interval and p-value."""
-        return f"{self.mean:+.3f}, 95 % interval {self.low:+.3f} to {self.high:+.3f}, p {self.p_text}"
+        p = "" if self.low is None else f", p {self.p_text}"
+        return f"{self.mean:+.3f}, 95 % interval {self.interval}{p}"
+
+    @property
+    def interval(self) -> str:
+        """Formatted interval."""
+        return interval_text(self.low, self.high, "{:+.3f} to {:+.3f}")
 
 
 def adjusted(differences: Sequence[Difference]) -> list[Difference]:
@@ -151,16 +164,17 @@ class LayerScore:
     ----------
     layer : int
         From 1.
-    mean, low, high : float
-        Score with its 95 % interval.
+    mean : float
+    low, high : float, optional
+        95 % interval of the score; None if one clip or one group was tested.
     weight, least, most : float
         Mean and range over the runs and folds; the weights of all layers sum to 1.
     """
 
     layer: int
     mean: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     weight: float
     least: float
     most: float
@@ -255,7 +269,7 @@ class ProbeReport:
         """Return the scores as a Markdown table, followed by the verdicts."""
         head = "| embedding | probe | metric | score | 95 % interval |\n|---|---|---|---|---|"
         rows = [
-            f"| {s.embedding} | {s.head} | {s.metric} | {s.mean:.3f} | {s.low:.3f} - {s.high:.3f} |"
+            f"| {s.embedding} | {s.head} | {s.metric} | {s.mean:.3f} | {interval_text(s.low, s.high)} |"
             for s in self.scores
         ]
         chance = [f"| (chance) | | {metric} | {value:.3f} | |" for metric, value in self.chance.items()]
@@ -273,22 +287,28 @@ class ProbeReport:
     def lines(self) -> list[str]:
         """Return the verdicts, one sentence each: comparisons, effect of more labels, and warnings."""
         lines = [
-            f"{d.head} head: the model is {_word(d)} {d.other} "
-            f"({d.mean:+.3f} {d.metric}, 95 % interval {d.low:+.3f} to {d.high:+.3f}, p {d.p_text})"
-            for d in self.differences
-            if d.metric == self.metric
+            f"{d.head} head: {_sentence(d)} ({d.metric} {d.text})" for d in self.differences if d.metric == self.metric
         ]
         if self.label_doubling_gain:
-            gain, words = (
-                self.label_doubling_gain,
-                {"better": "more labels are likely to help further", "worse": "more labels made it worse"},
-            )
+            gain = self.label_doubling_gain
+            words = {
+                "better": "more labels are likely to help further",
+                "worse": "more labels made it worse",
+                "not tested": "not tested",
+            }
             lines += [
-                f"from half of the training labels to all of them: {gain.mean:+.3f} ({gain.low:+.3f} to"
-                f" {gain.high:+.3f}): {words.get(gain.verdict, 'no significant gain from doubling the labels')}"
+                f"from half of the training labels to all of them: {gain.mean:+.3f} ({gain.interval}):"
+                f" {words.get(gain.verdict, 'no significant gain from doubling the labels')}"
             ]
         return lines + [f"WARNING: {warning}" for warning in self.warnings]
 
 
-def _word(difference: Difference) -> str:
-    return {"better": "better than", "worse": "worse than"}.get(difference.verdict, "not significantly different from")
+def _sentence(difference: Difference) -> str:
+    sentences = {
+        "better": "the model is better than {}",
+        "worse": "the model is worse than {}",
+        "not tested": "the difference of the model and {} is not tested",
+    }
+    return sentences.get(difference.verdict, "the model is not significantly different from {}").format(
+        difference.other
+    )
