@@ -18,7 +18,19 @@ STUDENT = (
     "training.precision=auto",
 )
 NO_PIXELS = "objectives.reconstruct.weight=0"
-EMA = (NO_PIXELS, "model.mask_ratio=0.7", "model.decoder_preset=latents", "objectives.latents.standardise_target=false")
+EMA = (
+    NO_PIXELS,
+    "model.mask_ratio=0.7",
+    "model.decoder_preset=latents",
+    "objectives.latents.standardise_target=false",
+    "objectives.latents.distance=mse",
+    "teacher.sees=all",
+    "teacher.owns=encoder",
+    "teacher.layers=null",
+    "teacher.taps=block",
+    "teacher.norm=instance_layer",
+)
+"""An EMA teacher with the targets of the recipe m2d-short, under which its features do not collapse in short runs."""
 CLAP = (NO_PIXELS, "objectives.distill.weight=1")
 WAVE = ("data.input=wav", "training.batch_size=32")  # each recipe computes its own front end
 MANY_VIEWS = ("data.input=wav", "training.learning_rate=5e-4", "training.batch_size=12")  # published rate; 192 views
