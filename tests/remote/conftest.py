@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -45,6 +46,8 @@ def store(server: Store, monkeypatch: pytest.MonkeyPatch) -> Iterator[Store]:
     server.requests.clear()
     yield server
     server.faults.clear()
+    while server.waiting:  # a slow request would be done in the next test
+        time.sleep(0.01)
     for key in server.keys():  # noqa: SIM118 - a method of ours
         server.client.delete_object(Bucket=BUCKET, Key=key)
     for key, upload in server.uploads():

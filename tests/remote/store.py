@@ -48,6 +48,8 @@ class Store:
     url: str = ""
     faults: list[Fault] = field(default_factory=list)
     requests: list[tuple[str, str]] = field(default_factory=list)
+    waiting: list[Fault] = field(default_factory=list)
+    """Slow requests that are not done; a client may have given up on them."""
     app: Any = field(default_factory=lambda: DomainDispatcherApplication(create_backend_app))
 
     def __call__(self, environ: dict[str, Any], start: Start) -> Iterable[bytes]:
@@ -70,8 +72,12 @@ class Store:
             start("503 Slow Down", [("Content-Type", "application/xml")])
             return [b"<Error><Code>SlowDown</Code><Message>slow down</Message></Error>"]
         if fault.kind == "slow":
-            time.sleep(fault.seconds)
-            return self.app(environ, start)
+            self.waiting.append(fault)
+            try:
+                time.sleep(fault.seconds)
+                return self.app(environ, start)
+            finally:
+                self.waiting.remove(fault)
         if fault.kind == "short":
             short = sent.read(length)[: length // 2]
             return self.app({**environ, "wsgi.input": io.BytesIO(short), "CONTENT_LENGTH": str(len(short))}, start)

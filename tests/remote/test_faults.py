@@ -20,6 +20,8 @@ PART = 300_000
 """Bytes of a part of a multipart upload: CONTENT has four."""
 ADDRESS = f"s3://{BUCKET}/folder/a.bin"
 ALWAYS = 10_000
+SLOW = 3
+"""Requests that are slow."""
 
 
 @pytest.fixture
@@ -42,26 +44,30 @@ def parts(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(moto.s3.models, "S3_UPLOAD_PART_MIN_SIZE", 1)
 
 
-def slow(method: str, key: str, times: int = 3) -> Fault:
-    """Return a fault that is longer than all tries of one call of s3fs, but passes."""
-    return Fault("slow", method, key, times, seconds=1.5)
+def slow(method: str, key: str) -> Fault:
+    """Return a fault that is longer than all tries of one call of s3fs, but passes.
+
+    On a busy machine, a slow answer may come before the client sees its time-out, so that a part of it is left.
+    """
+    return Fault("slow", method, key, SLOW, seconds=1.5)
 
 
 @pytest.mark.usefixtures("impatient")
 def test_reading_continues_after_a_time_out(store: Store) -> None:
     store.put("folder/a.bin", CONTENT)
-    store.faults += [slow("HEAD", "a.bin"), slow("GET", "a.bin"), slow("GET", BUCKET)]
+    faults = [slow("HEAD", "a.bin"), slow("GET", "a.bin"), slow("GET", BUCKET)]
+    store.faults += faults
     with open_file(ADDRESS) as file:
         assert file.read() == CONTENT
     assert list(files_below(f"s3://{BUCKET}/folder")) == ["a.bin"]
-    assert not store.faults
+    assert all(fault.times < SLOW for fault in faults)
 
 
 @pytest.mark.usefixtures("impatient")
 def test_writing_continues_after_a_time_out(store: Store, file: Path) -> None:
-    store.faults.append(slow("PUT", "a.bin"))
+    store.faults.append(fault := slow("PUT", "a.bin"))
     upload(file, ADDRESS)
-    assert store.get("folder/a.bin") == CONTENT and not store.faults
+    assert store.get("folder/a.bin") == CONTENT and fault.times < SLOW
 
 
 @pytest.mark.usefixtures("impatient", "parts")
