@@ -31,6 +31,7 @@ EMA = (
     "teacher.norm=instance_layer",
 )
 """An EMA teacher with the targets of the recipe m2d-short, under which its features do not collapse in short runs."""
+RESUMED = 100  # steps that a killed run loses at most
 CLAP = (NO_PIXELS, "objectives.distill.weight=1")
 WAVE = ("data.input=wav", "training.batch_size=32")  # each recipe computes its own front end
 MANY_VIEWS = ("data.input=wav", "training.learning_rate=5e-4", "training.batch_size=12")  # published rate; 192 views
@@ -102,8 +103,9 @@ def recipe_of(
     every = max(1, steps // points)
     length = [
         f"training.steps={steps}",
-        f"training.checkpoint_every={every}",
-        f"training.keep_checkpoints={points + 1}",
+        f"training.checkpoint_every={min(every, RESUMED)}",
+        "training.keep_checkpoints=1",
+        f"training.keep_every={every}",
     ]
     own = [f"model.size={size}", f"training.seed={seed}", "training.log_every=10", *length]
     return replace(override(find_recipe(arm.recipe), [*STUDENT, *own, *supervision, *settings]), name=name)

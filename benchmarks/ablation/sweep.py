@@ -108,12 +108,14 @@ class Sweep:
             for seed in self.seeds:
                 run, report = self.run(arm, seed), Callbacks(print, bar, show_progress=True)
                 if run.is_dir() and is_run(run) and (run / "config.json").is_file():
-                    resume(run, report=report)
+                    done = resume(run, report=report)
                 else:
                     shutil.rmtree(run, ignore_errors=True)
                     print(f"\n{arm}, seed {seed}")
                     recipe = recipe_of(arm, self.size, seed, self.steps, self.points, self.teacher, self.settings)
-                    pretrain(corpus, run, recipe, report=report)
+                    done = pretrain(corpus, run, recipe, report=report)
+                if not done.finished:
+                    raise SystemExit(f"{run} stopped at step {done.step}; the same command continues it")
 
     def run(self, arm: str, seed: int) -> Path:
         """The run folder of an arm and a seed."""

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+from benchmarks.ablation import sweep
 from benchmarks.ablation.__main__ import main
 
 from unheard.datasets.generate import make_sounds
@@ -38,3 +40,13 @@ def test_arms_with_several_front_ends_are_trained_scored_and_tabled(
     assert sorted(folder.name for folder in (out / "corpora").iterdir()) == ["wav-eat", "wav-msm-mae"]
     scored = (out / "scores.jsonl").read_bytes()
     assert main() == 0 and (out / "scores.jsonl").read_bytes() == scored
+
+
+def test_a_run_that_is_stopped_ends_the_sweep(sounds: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = sounds.parent / "out"
+    monkeypatch.setattr(sweep, "pretrain", lambda *given, **more: SimpleNamespace(finished=False, step=3))
+    words = ["ablation", str(sounds), str(sounds / "labels.csv"), "-o", str(out), "--arms", "pixels,latents"]
+    monkeypatch.setattr("sys.argv", words)
+    with pytest.raises(SystemExit, match="pixels-0 stopped at step 3; the same command continues it"):
+        main()
+    assert not (out / "scores.jsonl").exists()
