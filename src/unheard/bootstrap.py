@@ -132,9 +132,18 @@ def not_ahead(difference: Float[np.ndarray, " R"]) -> float:
     return float(((~(difference > 0)).sum() + 1) / (len(difference) + 1))
 
 
-def two_sided(difference: Float[np.ndarray, " R"]) -> float:
-    """Return the two-sided p-value of a paired difference."""
-    return min(1.0, 2 * min(not_ahead(difference), not_ahead(-difference)))
+def two_sided(difference: Float[np.ndarray, " R"], units: int | None = None) -> float:
+    """Return the two-sided p-value of a paired difference.
+
+    Parameters
+    ----------
+    difference : Float[ndarray, " R"]
+    units : int, optional
+        Number of clips or groups, where there may be few. Resamples of few units may all have the same sign, so the
+        p-value is at least 2^(1 - units), the smallest one of a sign test: with less than six, nothing is significant.
+    """
+    smallest = 0.0 if units is None else 2.0 ** (1 - units)
+    return min(1.0, max(2 * min(not_ahead(difference), not_ahead(-difference)), smallest))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:

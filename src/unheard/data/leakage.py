@@ -14,6 +14,7 @@ from jaxtyping import Bool
 from unheard.audio.archives.members import byte_size, open_bytes
 from unheard.data.class_sets import Index
 
+FEW_CLIPS = 6  # no difference over fewer clips is significant
 FEW_GROUPS = 10  # intervals over fewer groups are too narrow; our choice
 
 Keys = Sequence[Any]
@@ -57,6 +58,11 @@ def few_groups(count: int) -> list[str]:
     if count == 1:
         return ["only one group was tested, so no confidence interval can be computed"]
     return [f"only {count} groups were tested: intervals over so few are too narrow"] if count < FEW_GROUPS else []
+
+
+def few_clips(count: int) -> list[str]:
+    """Return a warning when intervals over the tested clips are too narrow, because there are few."""
+    return [f"only {count} clips were tested: intervals over so few are too narrow"] if count < FEW_CLIPS else []
 
 
 def same_as_others(paths: Sequence[Path], others: Sequence[Path]) -> list[Path]:

@@ -20,6 +20,8 @@ from numpy.typing import NDArray
 from unheard.bootstrap import ALPHA, N_RESAMPLES, Statistic, holm, known, not_ahead, replicates
 from unheard.evaluation.report import Result
 
+FEWEST = 6
+"""Files from which on a sign test can have a p-value below `ALPHA`."""
 BEST, TIED_MARK = "**", "≈"
 
 
@@ -34,7 +36,12 @@ class TestPart:
 
 
 def averaged_replicates(tests: Sequence[TestPart]) -> list[float]:
-    """Return a score in each of `N_RESAMPLES` replicates, averaged over test splits and seeds."""
+    """Return a score in each of `N_RESAMPLES` replicates, averaged over test splits and seeds.
+
+    NaN for less than `FEWEST` files: no difference of so few is significant.
+    """
+    if len(np.unique(np.concatenate([part.files for part in tests]))) < FEWEST:
+        return [math.nan] * N_RESAMPLES
     of_files, of_seeds = np.random.default_rng(0).spawn(2)
     number = len(tests[0].statistics)
     values = np.zeros((number, N_RESAMPLES))

@@ -89,5 +89,8 @@ def _without(predictions: Mapping[str, Predictions], leaked: Index, report: Fine
     remaining = [(each, np.flatnonzero(~np.isin(each.rows, leaked))) for each in predictions.values()]
     if not all(len(at) for _, at in remaining):
         return ""
-    value = float(np.mean([each.scores(activation, at)[report.metric] for each, at in remaining]))
+    values = [each.scores(activation, at)[report.metric] for each, at in remaining]
+    if np.isnan(values).all():
+        return ""
+    value = float(np.nanmean(values))
     return f" (without them {report.metric} is {value:.3f}, not {report.mean:.3f})"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,8 @@ from unheard.metrics import accuracy, average_precisions, balanced_accuracy, roc
 from unheard.model.classification import clip_losses, probabilities
 from unheard.training.early_stopping import EarlyStopping
 
-UNDEFINED_MEANS = {"mAP": 0.0, "mAUC": 0.5}  # used if no class has a score
+UNDEFINED_MEANS = {"mAP": 0.0, "mAUC": 0.5}
+"""Scores that select a model on clips in which no class has a score: a constant number for every epoch."""
 
 
 class BestModelTracker(EarlyStopping):
@@ -43,9 +46,16 @@ class BestModelTracker(EarlyStopping):
 
 
 def scores(
-    logits: Float[np.ndarray, "n C"], target: Float[np.ndarray, "n C"], known: Float[np.ndarray, "n C"], activation: str
+    logits: Float[np.ndarray, "n C"],
+    target: Float[np.ndarray, "n C"],
+    known: Float[np.ndarray, "n C"],
+    activation: str,
+    undefined: Mapping[str, float] = UNDEFINED_MEANS,
 ) -> dict[str, float]:
-    """Return the scores of logits; the first one selects the model. Classes that are not annotated are ignored."""
+    """Return the scores of logits; the first one selects the model. Classes that are not annotated are ignored.
+
+    A mean over the classes is that of ``undefined`` if no class has a score, NaN if it has none.
+    """
     tensors = [torch.from_numpy(np.asarray(each, np.float32)) for each in (logits, target, known)]
     value = float(clip_losses(tensors[0], tensors[1], activation == "sigmoid", tensors[2]).mean())
     if activation == "softmax":
@@ -57,7 +67,7 @@ def scores(
         }
     rows = target.astype(np.int64), logits, known > 0
     per_class = {"mAP": average_precisions(*rows), "mAUC": roc_aucs(*rows)}
-    means = {name: _mean(values, UNDEFINED_MEANS[name]) for name, values in per_class.items()}
+    means = {name: _mean(values, undefined.get(name, math.nan)) for name, values in per_class.items()}
     return {**means, "loss": value}
 
 

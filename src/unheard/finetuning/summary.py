@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,9 +16,10 @@ from numpy.typing import NDArray
 from unheard import bootstrap
 from unheard.data.class_sets import Index
 from unheard.data.label_table import Labels
-from unheard.data.leakage import few_groups
+from unheard.data.leakage import few_clips, few_groups
+from unheard.errors import DataError
 from unheard.files import FILES, file_checksums, write_confusion, write_json, write_table
-from unheard.finetuning.model_selection import UNDEFINED_MEANS, scores
+from unheard.finetuning.model_selection import scores
 from unheard.metrics import average_precisions, confusion_matrix, roc_aucs, wilson_interval
 from unheard.model.classification import probabilities
 
@@ -100,9 +102,9 @@ class Predictions:
     skipped: tuple[str, ...] = ()
 
     def scores(self, activation: str, at: Index | None = None) -> dict[str, float]:
-        """Return every score, of the clips ``at`` or of all."""
+        """Return every score, of the clips ``at`` or of all; NaN if no class has it."""
         index = np.arange(len(self.rows)) if at is None else at
-        return scores(self.logits[index], self.target[index], self.known[index], activation)
+        return scores(self.logits[index], self.target[index], self.known[index], activation, {})
 
     @property
     def single_group(self) -> bool:
@@ -145,17 +147,19 @@ def summary(
         notes.append(f"all clips have the same class, {finite[0]}; scores that need two classes are omitted")
         for fold_scores in parts:
             del fold_scores["balanced_accuracy"]
-    means = {name: float(np.mean([part[name] for part in parts])) for name in parts[0] if name not in ("part", "clips")}
-    metric = next(iter(means))
+    notes += _undefined(parts)
+    means = {name: float(np.nanmean(values)) for name, values in _columns(parts).items() if np.isfinite(values).any()}
+    if (metric := next(iter(means))) == "loss":
+        raise DataError("no test clip has a label, so there is no score; give test clips with labels")
     spans = _intervals(folds, {name: value for name, value in means.items() if name != "loss"})
     counts = confusion_matrix(every.target.argmax(axis=1), every.logits.argmax(axis=1), len(classes))
     several = activation == "sigmoid"
     return FinetuneScores(
         metric,
         means[metric],
-        float(np.std([part[metric] for part in parts])),
+        float(np.nanstd(_columns(parts)[metric])),
         *spans[metric],
-        parts,
+        [{name: None if value != value else value for name, value in part.items()} for part in parts],
         means,
         spans,
         _multilabel_rows(folds, classes) if several else _multiclass_rows(counts, classes),
@@ -184,7 +188,7 @@ def write(folder: Path, report: FinetuneScores, predictions: Predictions, labels
     )
     write_confusion(folder, names, report.confusion)
     tensor = torch.from_numpy(predictions.logits)
-    predicted = probabilities(tensor, activation == "sigmoid").numpy()
+    predicted = probabilities(tensor.double(), activation == "sigmoid").numpy()
     parts = {
         name: times
         for name, times in (("start", labels.start), ("end", labels.end))
@@ -195,7 +199,7 @@ def write(folder: Path, report: FinetuneScores, predictions: Predictions, labels
             "path": str(labels.paths[row]),
             **{name: "" if times[row] is None else str(times[row]) for name, times in parts.items()},
             "label": "|".join(np.array(names)[labels.target[row] > 0]),
-            **{f"score {name}": f"{value:.6g}" for name, value in zip(names, values, strict=True)},
+            **{f"score {name}": _probability(value) for name, value in zip(names, values, strict=True)},
         }
         for row, values in zip(predictions.rows, predicted, strict=True)
     )
@@ -210,10 +214,37 @@ def _intervals(parts: Sequence[Predictions], means: Mapping[str, float]) -> dict
     The clips or groups of each fold are resampled, with the same resamples for every score.
     """
     fold_scores = [
-        bootstrap.replicates(_statistics(part, list(means)), part.groups, seed) for seed, part in enumerate(parts)
+        dict(zip(means, bootstrap.replicates(_statistics(part, list(means)), part.groups, seed), strict=True))
+        for seed, part in enumerate(parts)
     ]
-    replicates = dict(zip(means, np.mean(fold_scores, axis=0), strict=True))
-    return {name: bootstrap.known(bootstrap.bc_interval(replicates[name], value)) for name, value in means.items()}
+    found = {}
+    for name, value in means.items():
+        defined = [each[name] for each, part in zip(fold_scores, parts, strict=True) if _is_defined(part, name)]
+        found[name] = bootstrap.known(bootstrap.bc_interval(np.mean(defined, axis=0), value))
+    return found
+
+
+def _is_defined(part: Predictions, name: str) -> bool:
+    """Return whether a score of all clips is a number."""
+    return bool(np.isfinite(_statistic(part, name)(np.ones((len(part.rows), 1), np.float32))).all())
+
+
+def _columns(parts: Sequence[dict[str, Any]]) -> dict[str, Float[np.ndarray, " P"]]:
+    """Return each score of all parts."""
+    return {name: np.array([part[name] for part in parts]) for name in parts[0] if name not in ("part", "clips")}
+
+
+def _undefined(parts: Sequence[dict[str, Any]]) -> list[str]:
+    """Return a note for each score that some parts do not have."""
+    notes = []
+    for name, values in _columns(parts).items():
+        lacking = [str(part["part"]) for part, value in zip(parts, values, strict=True) if np.isnan(value)]
+        if len(lacking) == len(parts):
+            notes.append(f"{name} is left out: no class has test clips with and without its label")
+        elif lacking:
+            which = ", ".join(lacking)
+            notes.append(f"{name} is the mean over the {len(parts) - len(lacking)} parts that have it, without {which}")
+    return notes
 
 
 def _statistics(part: Predictions, names: Sequence[str]) -> Callable[[bootstrap.Counts], Float[np.ndarray, "S R"]]:
@@ -230,7 +261,7 @@ def _statistic(part: Predictions, name: str) -> bootstrap.Statistic:
         return bootstrap.balanced_accuracy_statistic(truth, predicted)
     of_classes = bootstrap.average_precisions_statistic if name == "mAP" else bootstrap.roc_aucs_statistic
     classes = of_classes(part.target.astype(np.int64), part.logits, part.known > 0)
-    return lambda counts: bootstrap.class_mean(classes(counts), UNDEFINED_MEANS[name])
+    return lambda counts: bootstrap.class_mean(classes(counts))
 
 
 def _too_few(parts: Sequence[Predictions]) -> list[str]:
@@ -240,9 +271,12 @@ def _too_few(parts: Sequence[Predictions]) -> list[str]:
         unit = "clip" if all(len(part.rows) == 1 for part in single_group) else "group"
         where = f"in {len(single_group)} of {len(parts)} parts " if len(parts) > 1 else ""
         return [f"{where}only one {unit} was tested, so no confidence interval can be computed"]
-    return (
-        few_groups(sum(len(set(part.groups.tolist())) for part in parts)) if any(part.grouped for part in parts) else []
-    )
+    of_parts = [set(part.groups.tolist()) for part in parts]
+    units, grouped = len(set().union(*of_parts)), any(part.grouped for part in parts)
+    notes = few_groups(units) if grouped else few_clips(units)
+    if sum(map(len, of_parts)) > units:
+        notes.append("some groups are in several folds, which are resampled one by one: the interval is too narrow")
+    return notes
 
 
 def _multiclass_rows(counts: Int[np.ndarray, "C C"], names: tuple[str, ...]) -> list[dict[str, Any]]:
@@ -278,6 +312,13 @@ def _mean(values: Float[np.ndarray, " P"]) -> float | None:
     """Return the mean of the finite values; None if there are none."""
     finite = values[np.isfinite(values)]
     return float(finite.mean()) if len(finite) else None
+
+
+def _probability(value: float) -> str:
+    """Format a probability with six digits of it or of its complement, so that ranks near 1 are kept."""
+    if value < 0.5 or value == 1:
+        return f"{value:.6g}"
+    return f"{value:.{6 - math.floor(math.log10(1 - value))}f}"
 
 
 def _text(value: Any) -> str:

@@ -161,7 +161,9 @@ class ProbeProtocol:
             - np.mean([self.value(answer) for answer in compared])
         )
         apart = self._replicates(self.metric, predictions) - self._replicates(self.metric, compared)
-        return Difference(other, head, self.metric, mean, *known(bc_interval(apart)), bootstrap.two_sided(apart))
+        return Difference(
+            other, head, self.metric, mean, *known(bc_interval(apart)), bootstrap.two_sided(apart, self.groups)
+        )
 
     def value(self, answer: Table, at: Index | None = None) -> float:
         """Return the primary metric of one run, on the test clips ``at`` or all."""

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,16 +13,15 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from unheard import bootstrap
-from unheard.data.label_table import Labels
 from unheard.errors import UnheardError
 from unheard.evaluation.probe.files import read_report
 from unheard.evaluation.report import Result, stored_result
 from unheard.files import read_json
-from unheard.finetuning.session import read_session, training_table
+from unheard.finetuning.session import LabelledSplits, read_session, training_table
 from unheard.view.runs.listing import ListedScore, probe_score
 
 Key = tuple[str, ...]
-"""What identifies a clip in two runs."""
+"""What identifies a clip in two runs: path, start, end, and the number of earlier rows with the same ones."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,14 @@ class _Predicted:
 
     classes: list[str]
     clips: dict[Key, tuple[str, Float[np.ndarray, " C"]]]
+
+
+@dataclass(frozen=True)
+class _Tested:
+    """The clips of the table of a fine-tuned run: their groups, if there are any, and their parts (folds)."""
+
+    groups: dict[Key, str]
+    parts: dict[Key, str]
 
 
 @dataclass(frozen=True)
@@ -56,6 +64,8 @@ class PairedScore:
         Number of clips that both predicted; 0 for evaluations, whose files do not state it.
     single : int
         Number of clips that only one predicted; they are left out of the difference.
+    note : str
+        What the difference does not contain.
     reason : str
     """
 
@@ -69,6 +79,7 @@ class PairedScore:
     clips: int = 0
     single: int = 0
     reason: str = ""
+    note: str = ""
 
     def line(self) -> str:
         """Return the score as one line of text."""
@@ -83,7 +94,8 @@ class PairedScore:
         p = "< 0.001" if self.p < 0.001 else f"= {self.p:.3f}"
         clips = f", {self.clips} clips" if self.clips else ""
         clips += f", {self.single} clips of one run left out" if self.single else ""
-        return f"{self.difference:+.3f} [{self.low:+.3f}, {self.high:+.3f}], p {p}{clips}"
+        note = f", {self.note}" if self.note else ""
+        return f"{self.difference:+.3f} [{self.low:+.3f}, {self.high:+.3f}], p {p}{clips}{note}"
 
 
 def unpaired_scores(first: Path, second: Path) -> Iterator[str]:
@@ -130,17 +142,21 @@ def _paired_test_clips(
     name, (one, two) = "test clips", listed
     if one.metric != two.metric:
         return PairedScore(name, one, two, reason="the runs have different metrics")
-    if one.metric == "mAP" and any(len(each["parts"]) > 1 for each in stored):
-        return PairedScore(name, one, two, reason="scores of several folds are not comparable")
     try:
-        labels, others = (training_table(run, read_session(run)).labels for run in (first, second))
+        tables = [training_table(run, read_session(run)) for run in (first, second)]
     except UnheardError as error:
         return PairedScore(name, one, two, reason=f"the table of the clips cannot be read: {error}")
-    if labels.known is not None or others.known is not None:
+    if any(table.labels.known is not None for table in tables):
         return PairedScore(name, one, two, reason="clips with partial annotation are not compared")
-    grouped = any(each["resample"] == "groups" for each in stored)
     predicted = [_test_clips(run / "predictions.csv") for run in (first, second)]
-    return _difference(name, (one, two), predicted, _groups(labels) if grouped else {})
+    common = [key for key in predicted[0].clips if key in predicted[1].clips]
+    tested = [_tested(table) for table in tables]
+    for what in ("parts", "groups"):
+        sides = [[getattr(each, what).get(key, "") for key in common] for each in tested if getattr(each, what)]
+        if len(sides) == 2 and len({*map(len, map(set, (*sides, zip(*sides, strict=True))))}) > 1:
+            return PairedScore(name, one, two, reason=f"not compared: the {what} of the clips differ")
+    groups = next((each.groups for each in tested if each.groups), {})
+    return _difference(name, (one, two), predicted, groups, tested[0].parts)
 
 
 def _paired_probes(first: Path, second: Path, one: ListedScore, two: ListedScore) -> PairedScore:
@@ -167,7 +183,9 @@ def _paired_probes(first: Path, second: Path, one: ListedScore, two: ListedScore
     groups: dict[Key, str] = {}
     if grouped:
         groups = {(str(row["clip"]), row["true"]): row["group"] or f"#{row['clip']}" for row in rows}
-    return _difference(name, (one, two), predicted, groups)
+    seeds = len(reports[0]["scores"][0]["runs"])
+    note = f"first of {seeds} seeds" if seeds > 1 else ""
+    return _difference(name, (one, two), predicted, groups, {}, note)
 
 
 def _probe_name(file: Path) -> str:
@@ -205,8 +223,12 @@ def _paired_evaluations(first: Path, second: Path) -> Iterator[PairedScore]:
             yield PairedScore(name, *listed, reason="the stored replicates of an evaluation are missing")
         else:
             apart = np.array(two.replicates) - np.array(one.replicates)
-            low, high = bootstrap.bc_interval(apart)
-            yield PairedScore(name, *listed, two.value - one.value, low, high, bootstrap.two_sided(apart))
+            low, high = bootstrap.known(bootstrap.bc_interval(apart))
+            if low is None:
+                yield PairedScore(name, *listed, reason="too few files were tested for an interval")
+            else:
+                p = bootstrap.two_sided(apart)
+                yield PairedScore(name, *listed, two.value - one.value, low, high, p)
 
 
 def _settings_of(found: Result) -> dict[str, Any]:
@@ -215,7 +237,7 @@ def _settings_of(found: Result) -> dict[str, Any]:
 
 
 def _of_result(source: str, found: Result) -> ListedScore:
-    return ListedScore(source, found.score, found.value, found.low, found.high)
+    return ListedScore(source, found.score, found.value, *bootstrap.known((found.low, found.high)))
 
 
 def _evaluated(file: Path) -> dict[str, Result]:
@@ -228,9 +250,14 @@ def _evaluated(file: Path) -> dict[str, Result]:
 
 
 def _difference(
-    name: str, listed: tuple[ListedScore, ListedScore], predicted: Sequence[_Predicted], groups: Mapping[Key, str]
+    name: str,
+    listed: tuple[ListedScore, ListedScore],
+    predicted: Sequence[_Predicted],
+    groups: Mapping[Key, str],
+    parts: Mapping[Key, str],
+    note: str = "",
 ) -> PairedScore:
-    """Return the difference on the clips in both, in the metric of the scores."""
+    """Return the difference on the clips in both, in the metric of the scores: the mean over the parts."""
     first, second = predicted
     keys = [key for key in first.clips if key in second.clips]
     if not keys or first.classes != second.classes:
@@ -238,22 +265,35 @@ def _difference(
         return PairedScore(name, *listed, reason=reason)
     if other := sum(first.clips[key][0] != second.clips[key][0] for key in keys):
         return PairedScore(name, *listed, reason=f"not compared: {other} of {len(keys)} clips have different labels")
-    units = np.array([groups.get(key, str(number)) for number, key in enumerate(keys)])
-    if len(np.unique(units)) < 2:
+    units = {key: groups.get(key, str(number)) for number, key in enumerate(keys)}
+    if len(set(units.values())) < 2:
         return PairedScore(name, *listed, clips=len(keys), reason="the clips that both tested are one group")
-    target = np.array([[label in first.clips[key][0].split("|") for label in first.classes] for key in keys], np.int64)
-    statistics = [
-        _statistic(listed[0].metric, target, np.stack([side.clips[key][1] for key in keys])) for side in predicted
-    ]
+    apart, whole = [], []
+    for number, part in enumerate(dict.fromkeys(parts.get(key, "") for key in keys)):
+        own = [key for key in keys if parts.get(key, "") == part]
+        of_part = [_statistic(listed[0].metric, side, own) for side in predicted]
+        one, two = (statistic(np.ones((len(own), 1), np.float32))[0] for statistic in of_part)
+        if np.isfinite(two - one):
+            whole.append(two - one)
+            of_units = np.array([units[key] for key in own])
+            one, two = (bootstrap.replicates(statistic, of_units, number) for statistic in of_part)
+            apart.append(two - one)
+    if not apart:
+        return PairedScore(name, *listed, reason="the clips that both tested have no score")
     single = len(first.clips) + len(second.clips) - 2 * len(keys)
-    one, two = (bootstrap.replicates(statistic, units, 0) for statistic in statistics)
-    once = np.ones((len(keys), 1), np.float32)
-    whole = float(statistics[1](once)[0] - statistics[0](once)[0])
-    low, high = bootstrap.bc_interval(two - one)
-    return PairedScore(name, *listed, whole, low, high, bootstrap.two_sided(two - one), len(keys), single)
+    difference = np.mean(apart, axis=0)
+    low, high = bootstrap.known(bootstrap.bc_interval(difference))
+    p = bootstrap.two_sided(difference, len(set(units.values())))
+    if low is None:
+        return PairedScore(name, *listed, clips=len(keys), reason="a part with one group has no interval")
+    return PairedScore(name, *listed, float(np.mean(whole)), low, high, p, len(keys), single, note=note)
 
 
-def _statistic(metric: str, target: Int[np.ndarray, "n C"], table: Float[np.ndarray, "n C"]) -> bootstrap.Statistic:
+def _statistic(metric: str, side: _Predicted, keys: Sequence[Key]) -> bootstrap.Statistic:
+    """Return the score of some clips of one run."""
+    labels = [side.clips[key][0].split("|") for key in keys]
+    target: Int[np.ndarray, "n C"] = np.array([[name in each for name in side.classes] for each in labels], np.int64)
+    table = np.stack([side.clips[key][1] for key in keys])
     truth, predicted = target.argmax(axis=1), table.argmax(axis=1)
     if metric == "mAP":
         precisions = bootstrap.average_precisions_statistic(target, table)
@@ -272,19 +312,27 @@ def _test_clips(file: Path) -> _Predicted:
     with file.open(newline="", encoding="utf-8") as lines:
         rows = list(csv.DictReader(lines))
     columns = [name for name in (rows[0] if rows else ()) if name.startswith("score ")]
-    clips = {_key(row): (row["label"], np.array([float(row[name]) for name in columns])) for row in rows}
+    values = [(row["label"], np.array([float(row[name]) for name in columns])) for row in rows]
+    places = ((row["path"], row.get("start", ""), row.get("end", "")) for row in rows)
+    clips = dict(zip(_keys(places), values, strict=True))
     return _Predicted([name.removeprefix("score ") for name in columns], clips)
 
 
-def _key(row: Mapping[str, str]) -> Key:
-    return str(Path(row["path"]).resolve()), row.get("start", ""), row.get("end", "")
+def _keys(places: Iterable[tuple[str, str, str]]) -> list[Key]:
+    """Return the keys of rows with these paths, starts and ends."""
+    seen: Counter[Key] = Counter()
+    keys = []
+    for path, *times in places:
+        place = (str(Path(path).resolve()), *times)
+        keys.append((*place, str(seen[place])))
+        seen[place] += 1
+    return keys
 
 
-def _groups(labels: Labels) -> dict[Key, str]:
-    """Return the groups of the clips of a table."""
-    groups = labels.group_ids()
+def _tested(table: LabelledSplits) -> _Tested:
+    """Return the groups and the parts of the clips of a table."""
+    labels = table.labels
     times = [["" if each is None else str(each) for each in column] for column in (labels.start, labels.end)]
-    return {
-        (str(Path(labels.paths[row]).resolve()), times[0][row], times[1][row]): str(groups[row])
-        for row in range(len(labels))
-    }
+    keys = _keys(zip(map(str, labels.paths), *times, strict=True))
+    groups = dict(zip(keys, map(str, labels.group_ids()), strict=True)) if any(labels.group) else {}
+    return _Tested(groups, {keys[row]: part.name for part in table.parts for row in part.test})
