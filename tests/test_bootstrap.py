@@ -121,6 +121,11 @@ def test_one_group_has_no_interval() -> None:
     assert np.isfinite(replicates(mean_statistic(right), np.array(["a", "a", "b", "b"]), 0, 50)).all()
 
 
+@pytest.mark.parametrize(("units", "p"), [(2, 0.5), (5, 2**-4), (6, 2**-5), (100, 2 / 1001), (None, 2 / 1001)])
+def test_few_units_are_not_significant(units: int | None, p: float) -> None:
+    assert two_sided(np.full(1000, 0.3), units) == pytest.approx(p)
+
+
 def test_groups_stay_whole_and_blocks_change_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     groups = np.array(["b", "a", "b", "c", "a", "b"])
     (counts,) = resample_counts(groups, 3, 500)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from sklearn.metrics import average_precision_score
 from unheard.bootstrap import bc_interval, resample_counts
 from unheard.data.class_sets import ClassSets
 from unheard.data.label_table import Labels
+from unheard.errors import DataError
 from unheard.finetuning.summary import Predictions, joined, summary, write
 
 NAMES = ("a", "b", "c", "d")
@@ -67,6 +69,26 @@ def test_classes_of_folds_are_ranked_fold_by_fold() -> None:
         for one in list(predictions.values())[1:]
     ]
     assert summary(never, NAMES, "sigmoid").classes[0]["average precision"] == pytest.approx(np.mean(each))
+
+
+def test_a_fold_without_positive_clips_has_no_score() -> None:
+    one, other = part(0, 0, True), part(1, 40, True)
+    nothing = Predictions(other.rows, other.groups, other.logits, 0 * other.target, other.known)
+    result = summary({"p": one, "neg": nothing}, NAMES, "sigmoid")
+    alone = summary({"p": one}, NAMES, "sigmoid")
+    assert result.means["mAP"] == alone.mean and result.intervals["mAP"] == alone.intervals["mAP"]
+    assert result.means["mAUC"] == alone.means["mAUC"] and result.parts[1]["mAP"] is None
+    assert "mAP is the mean over 1 of 2 parts; neg: not defined" in result.notes
+    json.dumps(result.parts, allow_nan=False)
+    with pytest.raises(DataError, match="no test clip has a label"):
+        summary({"neg": nothing}, NAMES, "sigmoid")
+
+
+def test_groups_in_several_folds_are_counted_once() -> None:
+    shared = {f"fold-{k}": replace(part(k, 40 * k, False), groups=np.array(list("pqrs") * 10)) for k in range(5)}
+    notes = summary(shared, NAMES, "softmax").notes
+    assert notes[0] == "only 4 groups were tested: intervals over so few are too narrow"
+    assert "some groups are in several folds" in notes[1]
 
 
 def absent(one: Predictions) -> tuple[np.ndarray, np.ndarray]:
@@ -140,5 +162,6 @@ def test_few_groups_give_the_note_of_the_probe() -> None:
     assert (
         result.notes == ["only 4 groups were tested: intervals over so few are too narrow"] and result.low is not None
     )
-    assert not summary({"": part(0, 0, False, clips=5)}, NAMES, "softmax").notes
+    assert not summary({"": part(0, 0, False, clips=6)}, NAMES, "softmax").notes
+    assert "only 5 clips were tested" in summary({"": part(0, 0, False, clips=5)}, NAMES, "softmax").notes[0]
     assert len(joined(list(folds(False).values())).rows) == 200

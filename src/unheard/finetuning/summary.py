@@ -243,7 +243,9 @@ def _undefined(parts: Sequence[dict[str, Any]]) -> list[str]:
             notes.append(f"{name} is left out: no class has test clips with and without its label")
         elif lacking:
             which = ", ".join(lacking)
-            notes.append(f"{name} is the mean over the {len(parts) - len(lacking)} parts that have it, without {which}")
+            notes.append(
+                f"{name} is the mean over {len(parts) - len(lacking)} of {len(parts)} parts; {which}: not defined"
+            )
     return notes
 
 

@@ -2,49 +2,22 @@
 
 from __future__ import annotations
 
-import csv
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jaxtyping import Float, Int
+from jaxtyping import Int
 
 from unheard import bootstrap
 from unheard.errors import UnheardError
 from unheard.evaluation.probe.files import read_report
 from unheard.evaluation.report import Result, stored_result
 from unheard.files import read_json
-from unheard.finetuning.session import LabelledSplits, read_session, training_table
+from unheard.finetuning.session import read_session, training_table
 from unheard.view.runs.listing import ListedScore, probe_score
-
-Key = tuple[str, ...]
-"""What identifies a clip in two runs: path, start, end, and the number of earlier rows with the same ones."""
-
-
-@dataclass(frozen=True)
-class _Predicted:
-    """The predictions of a run.
-
-    Parameters
-    ----------
-    classes : list of str
-    clips : dict of tuple to (str, Float[ndarray, "C"])
-        True label, several joined by ``|``, and scores of each clip.
-    """
-
-    classes: list[str]
-    clips: dict[Key, tuple[str, Float[np.ndarray, " C"]]]
-
-
-@dataclass(frozen=True)
-class _Tested:
-    """The clips of the table of a fine-tuned run: their groups, if there are any, and their parts (folds)."""
-
-    groups: dict[Key, str]
-    parts: dict[Key, str]
+from unheard.view.runs.predicted import Key, Predicted, read_predictions, tested_clips
 
 
 @dataclass(frozen=True)
@@ -148,9 +121,9 @@ def _paired_test_clips(
         return PairedScore(name, one, two, reason=f"the table of the clips cannot be read: {error}")
     if any(table.labels.known is not None for table in tables):
         return PairedScore(name, one, two, reason="clips with partial annotation are not compared")
-    predicted = [_test_clips(run / "predictions.csv") for run in (first, second)]
+    predicted = [read_predictions(run / "predictions.csv") for run in (first, second)]
     common = [key for key in predicted[0].clips if key in predicted[1].clips]
-    tested = [_tested(table) for table in tables]
+    tested = [tested_clips(table) for table in tables]
     for what in ("parts", "groups"):
         sides = [[getattr(each, what).get(key, "") for key in common] for each in tested if getattr(each, what)]
         if len(sides) == 2 and len({*map(len, map(set, (*sides, zip(*sides, strict=True))))}) > 1:
@@ -171,7 +144,7 @@ def _paired_probes(first: Path, second: Path, one: ListedScore, two: ListedScore
     grouped = any(report["resampling_unit"] == "groups" for report in reports)
     classes = {label: k for k, label in enumerate(reports[0]["classes"])}
     predicted = [
-        _Predicted(
+        Predicted(
             list(classes),
             {
                 (str(row["clip"]), row["true"]): (row["true"], np.eye(len(classes))[classes[row["predicted"]]])
@@ -252,7 +225,7 @@ def _evaluated(file: Path) -> dict[str, Result]:
 def _difference(
     name: str,
     listed: tuple[ListedScore, ListedScore],
-    predicted: Sequence[_Predicted],
+    predicted: Sequence[Predicted],
     groups: Mapping[Key, str],
     parts: Mapping[Key, str],
     note: str = "",
@@ -289,7 +262,7 @@ def _difference(
     return PairedScore(name, *listed, float(np.mean(whole)), low, high, p, len(keys), single, note=note)
 
 
-def _statistic(metric: str, side: _Predicted, keys: Sequence[Key]) -> bootstrap.Statistic:
+def _statistic(metric: str, side: Predicted, keys: Sequence[Key]) -> bootstrap.Statistic:
     """Return the score of some clips of one run."""
     labels = [side.clips[key][0].split("|") for key in keys]
     target: Int[np.ndarray, "n C"] = np.array([[name in each for name in side.classes] for each in labels], np.int64)
@@ -305,34 +278,3 @@ def _statistic(metric: str, side: _Predicted, keys: Sequence[Key]) -> bootstrap.
 
 def _listed(source: str, stored: Mapping[str, Any]) -> ListedScore:
     return ListedScore(source, stored["metric"], stored["mean"], stored["low"], stored["high"])
-
-
-def _test_clips(file: Path) -> _Predicted:
-    """Return the predictions of a fine-tuned run."""
-    with file.open(newline="", encoding="utf-8") as lines:
-        rows = list(csv.DictReader(lines))
-    columns = [name for name in (rows[0] if rows else ()) if name.startswith("score ")]
-    values = [(row["label"], np.array([float(row[name]) for name in columns])) for row in rows]
-    places = ((row["path"], row.get("start", ""), row.get("end", "")) for row in rows)
-    clips = dict(zip(_keys(places), values, strict=True))
-    return _Predicted([name.removeprefix("score ") for name in columns], clips)
-
-
-def _keys(places: Iterable[tuple[str, str, str]]) -> list[Key]:
-    """Return the keys of rows with these paths, starts and ends."""
-    seen: Counter[Key] = Counter()
-    keys = []
-    for path, *times in places:
-        place = (str(Path(path).resolve()), *times)
-        keys.append((*place, str(seen[place])))
-        seen[place] += 1
-    return keys
-
-
-def _tested(table: LabelledSplits) -> _Tested:
-    """Return the groups and the parts of the clips of a table."""
-    labels = table.labels
-    times = [["" if each is None else str(each) for each in column] for column in (labels.start, labels.end)]
-    keys = _keys(zip(map(str, labels.paths), *times, strict=True))
-    groups = dict(zip(keys, map(str, labels.group_ids()), strict=True)) if any(labels.group) else {}
-    return _Tested(groups, {keys[row]: part.name for part in table.parts for row in part.test})
