@@ -15,7 +15,6 @@ from typing import Literal
 
 from unheard.addresses import address_of, named
 from unheard.errors import ConfigError, InUseError
-from unheard.remote.listing import is_file, is_folder
 
 Kind = Literal["file", "folder"]
 
@@ -58,18 +57,27 @@ def refuse_existing(out: str | Path, overwrite: bool, ways: str = WAYS, *, kind:
     raise ConfigError(f"{out} exists; {ways}")
 
 
-def refuse_other_kind(out: str | Path, kind: Kind) -> None:
-    """Refuse a folder where a file is to be written, and a file where a folder is, here or at an address.
+def refuse_other_kind(out: str | Path, kind: Kind, found: Kind | None = None) -> None:
+    """Refuse a folder where a file is to be written, and a file where a folder is.
+
+    Parameters
+    ----------
+    out : path
+    kind : {"file", "folder"}
+        What is written.
+    found : {"file", "folder"}, optional
+        What is there, if that is known; else a local path is looked up.
 
     Raises
     ------
     ConfigError
         Naming it.
     """
-    if kind == "file" and is_folder(out):
-        raise ConfigError(f"{named(out)} is a folder; give the name of a file with -o")
-    if kind == "folder" and is_file(out):
-        raise ConfigError(f"{named(out)} is a file; give a folder with -o")
+    path = Path(out)
+    there = found or ("folder" if path.is_dir() else "file" if path.is_file() else kind)
+    if there != kind:
+        way = "give the name of a file with -o" if kind == "file" else "give a folder with -o"
+        raise ConfigError(f"{named(out)} is a {there}; {way}")
 
 
 def refuse_address(path: str | os.PathLike[str]) -> None:

@@ -187,3 +187,21 @@ def test_search_from_the_command_line(folder, tmp_path, capsys):
         assert [float(row["start"]) for row in csv.DictReader(file)] == [hit.start for hit in hits]
     assert main([*words, "-o", str(tmp_path / "hits.csv")]) == 2 and "exists" in capsys.readouterr().err
     assert main(words) == 0 and "long.wav" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("options", [{}, {"processes": 2}])
+def test_a_table_with_relative_paths_in_another_working_directory(tmp_path, monkeypatch, options):
+    for name in "abc":
+        soundfile.write(tmp_path / f"{name}.wav", clicks(1, ()), RATE)
+    (tmp_path / "deep").mkdir()
+    monkeypatch.chdir(tmp_path)
+    files = ["a.wav", "b.wav"]
+    unheard.embed("random-tiny", files, "emb.parquet", device="cpu")
+    monkeypatch.chdir(tmp_path / "deep")
+    hits = unheard.search("../emb.parquet", like="../a.wav")
+    assert [hit.path for hit in hits] == ["b.wav"]  # not the example
+    with pytest.raises(ConfigError, match=rf"are relative to {tmp_path}; give the command there: cd {tmp_path}$"):
+        unheard.embed("random-tiny", ["../b.wav", "../c.wav"], "../emb.parquet", device="cpu", resume=True, **options)
+    monkeypatch.chdir(tmp_path)
+    report = unheard.embed("random-tiny", [*files, "c.wav"], "emb.parquet", device="cpu", resume=True)
+    assert (report.rows, report.resumed) == (3, 2)

@@ -15,7 +15,8 @@ from unheard.bootstrap import bc_interval, resample_counts
 from unheard.data.class_sets import ClassSets
 from unheard.data.label_table import Labels
 from unheard.errors import DataError
-from unheard.finetuning.summary import Predictions, joined, summary, write
+from unheard.finetuning.scores import write
+from unheard.finetuning.summary import Predictions, joined, summary
 
 NAMES = ("a", "b", "c", "d")
 

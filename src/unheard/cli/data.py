@@ -26,9 +26,8 @@ from unheard.cli.shell import (
     verb,
 )
 from unheard.errors import ConfigError, DataError
-from unheard.outputs import refuse_other_kind
 from unheard.progress import bar
-from unheard.remote.outputs import local_output
+from unheard.remote.outputs import local_output, refuse_other_kind_at
 from unheard.remote.writing import relocated, working_place
 
 if TYPE_CHECKING:
@@ -184,7 +183,7 @@ def tasks(
     if unknown := [name for name in chosen if name not in HEAR_TASKS and Path(name).suffix.lower() not in TABLES]:
         raise ConfigError(f"no task is called {unknown[0]!r}; choose all, or some of {', '.join(HEAR_TASKS)}")
     refuse_same_names(chosen)
-    refuse_other_kind(out, "folder")
+    refuse_other_kind_at(out, "folder")
     built = _build(chosen, out, corpus, options, overwrite)
     emit([line for report in built for line in report.lines()], [report.to_json() for report in built], json)
     return DONE

@@ -28,10 +28,10 @@ from unheard.cli.shell import (
     verb,
 )
 from unheard.errors import ConfigError
-from unheard.outputs import locked_file, refuse_other_kind
+from unheard.outputs import locked_file
 from unheard.progress import bar
 from unheard.remote.listing import exists
-from unheard.remote.outputs import local_output
+from unheard.remote.outputs import local_output, refuse_other_kind_at
 
 if TYPE_CHECKING:
     from unheard.embedding.embedder import Sound
@@ -193,7 +193,7 @@ def _in_tasks(place: Path, output: Output, spread: Spread, plan: bool) -> bool:
     from unheard.jobs.engines import Spread
     from unheard.jobs.plan import tasks_folder
 
-    refuse_other_kind(output.out or place, "file")
+    refuse_other_kind_at(output.out or place, "file")
     in_tasks = spread != Spread() or (tasks_folder(place).exists() and not output.overwrite)
     if output.resume and not in_tasks:
         raise ConfigError("--resume needs --spans, or an interrupted job of --processes, --engine or --task")

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import os
+from collections.abc import Iterable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from unheard.addresses import address_of
 from unheard.embedding.embedder import Model
 from unheard.embedding.embedding_model import EmbeddingModel
 from unheard.embedding.external import ExternalModel
@@ -88,6 +91,30 @@ def refuse_differences(out: str | Path, stored: dict[str, Any], wanted: dict[str
         raise ConfigError(
             f"{out} has another identity ({differing}); choose another -o, or replace it with --overwrite"
         )
+
+
+def folder_of(paths: Iterable[str], table: Path) -> Path:
+    """Return the folder of the relative paths of a table: the working directory, or the nearest folder above the table
+    that has the first of them.
+
+    A table stores paths as they were given, and may be opened in another working directory. The working directory is
+    also returned where no folder has the file.
+    """
+    relative = (path for path in paths if not (address_of(path) or Path(path).is_absolute()))
+    first, folders = next(relative, ""), (Path(), *Path(os.path.abspath(table)).parents)  # noqa: PTH100 - links are not followed
+    return next((folder for folder in folders if (folder / first).exists()), Path())
+
+
+def refuse_other_folder(paths: Iterable[str], table: Path) -> None:
+    """Refuse to continue a table in another working directory, where its relative paths name no files.
+
+    Raises
+    ------
+    ConfigError
+        Naming the folder.
+    """
+    if (folder := folder_of(paths, table)) != Path():
+        raise ConfigError(f"the paths in {table} are relative to {folder}; give the command there: cd {folder}")
 
 
 def _text(name: str, value: Any) -> str:

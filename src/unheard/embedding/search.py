@@ -14,17 +14,19 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float32, Int
 
+from unheard.addresses import address_of
 from unheard.audio.archives.members import is_sound_file
 from unheard.audio.waveform import read
 from unheard.embedding.embedder import Precision
 from unheard.embedding.embedding_model import EmbeddingModel
-from unheard.embedding.identity import SOURCE, fingerprint
+from unheard.embedding.identity import SOURCE, fingerprint, folder_of
 from unheard.embedding.job import Options, Pool, Sound
 from unheard.embedding.loading import loaded
 from unheard.embedding.table_files import FORMATS, read_blocks, read_identity, vectors
@@ -173,9 +175,17 @@ class EmbeddingTable:
         centred = values - self.mean
         return np.asarray(centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-12), np.float32)
 
+    def _file(self, path: str) -> str:
+        """Return the identity of a file of the table."""
+        return absolute(path if address_of(path) else str(self._base / path))
+
+    @cached_property
+    def _base(self) -> Path:
+        return folder_of(self.paths, self.path)
+
     def _overlapping(self, examples: Sequence[Example]) -> Bool[np.ndarray, " N"]:
         found = np.zeros(len(self), bool)
-        names = [absolute(path) for path in self.paths] if examples else []
+        names = [self._file(path) for path in self.paths] if examples else []
         for example in examples:
             same = [number for number, name in enumerate(names) if name == absolute(example.path)]
             start, end = example.start or 0.0, np.inf if example.end is None else example.end

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from unheard.addresses import address_of, named
-from unheard.embedding.identity import refuse_differences
+from unheard.embedding.identity import refuse_differences, refuse_other_folder
 from unheard.embedding.table_files import (
     FORMATS,
     clear_errors,
@@ -213,6 +213,7 @@ class TableWriter:
         self._manifest["replaces"] = stored.get("replaces", False)
         if self._extends:
             refuse_differences(self.out, read_identity(self.out), self.identity)
+            refuse_other_folder(sorted(read_paths(self.out)), self.out)
         if stored:
             refuse_differences(self.out, stored, self.identity)
             if damaged := differing_files(self.parts, stored[FILES]):

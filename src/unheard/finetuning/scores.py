@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import math
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import overload
+from typing import Any, overload
 
 import numpy as np
+import torch
 
+from unheard import bootstrap
 from unheard.data.class_sets import Index
 from unheard.data.label_table import Labels, read_labels
 from unheard.embedding.classify import classifier_of
 from unheard.embedding.embedder import Sound
 from unheard.errors import AudioError, DataError
+from unheard.files import FILES, file_checksums, write_confusion, write_json, write_table
 from unheard.finetuning.caveats import chosen_by_one_class, leakage_warnings, trained_on
 from unheard.finetuning.ensemble import CHUNK, ClassifierEnsemble, open_finetuned, open_members, session_of
 from unheard.finetuning.session import read_session, training_table
-from unheard.finetuning.summary import FinetuneScores, Predictions, joined, summary, write
+from unheard.finetuning.summary import FinetuneScores, Predictions, joined, summary
+from unheard.model.classification import probabilities
 from unheard.outputs import locked_folder, refuse_existing
 from unheard.progress import Track, silent
 from unheard.remote.outputs import uploaded
@@ -222,3 +227,52 @@ def _predict_rows(models: ClassifierEnsemble, labels: Labels, rows: Index, track
     index, why = np.array(list(logits_by_row)), tuple(dict.fromkeys(bad))
     target, annotated = labels.target[index].astype(np.float32), labels.annotated(index).astype(np.float32)
     return Predictions(index, labels.group_ids(index), np.stack(list(logits_by_row.values())), target, annotated, why)
+
+
+def write(folder: Path, report: FinetuneScores, predictions: Predictions, labels: Labels, activation: str) -> None:
+    """Write ``scores.json``, ``scores.csv``, ``classes.csv`` and ``predictions.csv`` into ``folder``.
+
+    For tables with one class per clip, also write ``confusion.csv``.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = (
+        (name, _text(report.means[name]), *(_text(end) or bootstrap.UNKNOWN for end in ends))
+        for name, ends in report.intervals.items()
+    )
+    header = ("score", "value", "low", "high")
+    write_table(folder / "scores.csv", header, (dict(zip(header, line, strict=True)) for line in lines))
+    columns, names = tuple(report.classes[0]), labels.classes
+    write_table(
+        folder / "classes.csv", columns, [{name: _text(value) for name, value in row.items()} for row in report.classes]
+    )
+    write_confusion(folder, names, report.confusion)
+    tensor = torch.from_numpy(predictions.logits)
+    predicted = probabilities(tensor.double(), activation == "sigmoid").numpy()
+    parts = {
+        name: times
+        for name, times in (("start", labels.start), ("end", labels.end))
+        if any(each is not None for each in times)
+    }
+    rows = (
+        {
+            "path": str(labels.paths[row]),
+            **{name: "" if times[row] is None else str(times[row]) for name, times in parts.items()},
+            "label": "|".join(np.array(names)[labels.target[row] > 0]),
+            **{f"score {name}": _probability(value) for name, value in zip(names, values, strict=True)},
+        }
+        for row, values in zip(predictions.rows, predicted, strict=True)
+    )
+    write_table(folder / "predictions.csv", ("path", *parts, "label", *(f"score {name}" for name in names)), rows)
+    tables = ("scores.csv", "classes.csv", "predictions.csv", *(["confusion.csv"] if report.confusion else []))
+    write_json(folder / "scores.json", {**asdict(report), FILES: file_checksums(folder, tables)})
+
+
+def _probability(value: float) -> str:
+    """Format a probability with six digits of it or of its complement, so that ranks near 1 are kept."""
+    if value < 0.5 or value == 1:
+        return f"{value:.6g}"
+    return f"{value:.{6 - math.floor(math.log10(1 - value))}f}"
+
+
+def _text(value: Any) -> str:
+    return "" if value is None else f"{value:.4f}" if isinstance(value, float) else str(value)

@@ -108,7 +108,11 @@ def open_table(labels: str | Path, recipe: FinetuneRecipe) -> LabelledSplits:
     """
     path = Path(labels).resolve()
     table = read_labels(path)
-    return LabelledSplits(table, make_folds(table, recipe.training.seed, recipe.task.validation_fraction))
+    parts = make_folds(table, recipe.training.seed, recipe.task.validation_fraction)
+    tested = np.concatenate([part.test for part in parts])
+    if len(tested) and not table.target[tested].any():
+        raise DataError(f"none of the {len(tested)} test clips has a label; give test clips with labels, or none")
+    return LabelledSplits(table, parts)
 
 
 def training_table(run: Path, session: FinetuneSession) -> LabelledSplits:

@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from jaxtyping import Float, Int
 from numpy.typing import NDArray
 
 from unheard import bootstrap
 from unheard.data.class_sets import Index
-from unheard.data.label_table import Labels
 from unheard.data.leakage import few_clips, few_groups
 from unheard.errors import DataError
-from unheard.files import FILES, file_checksums, write_confusion, write_json, write_table
 from unheard.finetuning.model_selection import scores
 from unheard.metrics import average_precisions, confusion_matrix, roc_aucs, wilson_interval
-from unheard.model.classification import probabilities
 
 Table = Float[np.ndarray, "n C"]
 
@@ -170,44 +164,6 @@ def summary(
     )
 
 
-def write(folder: Path, report: FinetuneScores, predictions: Predictions, labels: Labels, activation: str) -> None:
-    """Write ``scores.json``, ``scores.csv``, ``classes.csv`` and ``predictions.csv`` into ``folder``.
-
-    For tables with one class per clip, also write ``confusion.csv``.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    lines = (
-        (name, _text(report.means[name]), *(_text(end) or bootstrap.UNKNOWN for end in ends))
-        for name, ends in report.intervals.items()
-    )
-    header = ("score", "value", "low", "high")
-    write_table(folder / "scores.csv", header, (dict(zip(header, line, strict=True)) for line in lines))
-    columns, names = tuple(report.classes[0]), labels.classes
-    write_table(
-        folder / "classes.csv", columns, [{name: _text(value) for name, value in row.items()} for row in report.classes]
-    )
-    write_confusion(folder, names, report.confusion)
-    tensor = torch.from_numpy(predictions.logits)
-    predicted = probabilities(tensor.double(), activation == "sigmoid").numpy()
-    parts = {
-        name: times
-        for name, times in (("start", labels.start), ("end", labels.end))
-        if any(each is not None for each in times)
-    }
-    rows = (
-        {
-            "path": str(labels.paths[row]),
-            **{name: "" if times[row] is None else str(times[row]) for name, times in parts.items()},
-            "label": "|".join(np.array(names)[labels.target[row] > 0]),
-            **{f"score {name}": _probability(value) for name, value in zip(names, values, strict=True)},
-        }
-        for row, values in zip(predictions.rows, predicted, strict=True)
-    )
-    write_table(folder / "predictions.csv", ("path", *parts, "label", *(f"score {name}" for name in names)), rows)
-    tables = ("scores.csv", "classes.csv", "predictions.csv", *(["confusion.csv"] if report.confusion else []))
-    write_json(folder / "scores.json", {**asdict(report), FILES: file_checksums(folder, tables)})
-
-
 def _intervals(parts: Sequence[Predictions], means: Mapping[str, float]) -> dict[str, bootstrap.Interval]:
     """Return 95 % bootstrap intervals of means over folds.
 
@@ -314,14 +270,3 @@ def _mean(values: Float[np.ndarray, " P"]) -> float | None:
     """Return the mean of the finite values; None if there are none."""
     finite = values[np.isfinite(values)]
     return float(finite.mean()) if len(finite) else None
-
-
-def _probability(value: float) -> str:
-    """Format a probability with six digits of it or of its complement, so that ranks near 1 are kept."""
-    if value < 0.5 or value == 1:
-        return f"{value:.6g}"
-    return f"{value:.{6 - math.floor(math.log10(1 - value))}f}"
-
-
-def _text(value: Any) -> str:
-    return "" if value is None else f"{value:.4f}" if isinstance(value, float) else str(value)

@@ -27,7 +27,7 @@ class Mirror:
     def __init__(self, folder: Path, address: str, local: Collection[str] = ()) -> None:
         self.folder, self.address, self.local = folder, address, local
         self._done: dict[str, State] = {}
-        self._files_beside: dict[str, State] = {}
+        self._file_states: dict[str, State] = {}
         self._seen: set[str] | None = None
 
     def fetch(self, wanted: Callable[[str], bool] = lambda name: True) -> None:
@@ -69,11 +69,11 @@ class Mirror:
         for each in files:
             if not (place.parent / each).exists():
                 fetch(parent, place.parent, [each])
-                self._files_beside[each] = _state(place.parent / each)
+                self._file_states[each] = _state(place.parent / each)
 
     def drop_unchanged(self) -> None:
         """Delete the local files that were copied and nothing has changed, and folders that become empty."""
-        for folder, copied in ((self.folder, self._done), (self.folder.parent, self._files_beside)):
+        for folder, copied in ((self.folder, self._done), (self.folder.parent, self._file_states)):
             for name, state in copied.items():
                 if (file := folder / name).is_file() and _state(file) == state:
                     file.unlink()

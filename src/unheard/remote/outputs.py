@@ -16,7 +16,7 @@ from typing import ParamSpec, TypeVar
 from unheard.addresses import address_of
 from unheard.errors import ConfigError, RemoteError, shown
 from unheard.outputs import WAYS, Kind, refuse_existing, refuse_other_kind
-from unheard.remote.listing import exists, is_folder
+from unheard.remote.listing import exists, is_file, is_folder
 from unheard.remote.mirror import Mirror
 from unheard.remote.writing import naming, relocated, upload_folder, working_place
 
@@ -114,9 +114,9 @@ def local_output(
         return
     place = working_place(address, verb)
     mirror = Mirror(place, address)
-    if kind is not None:
-        refuse_other_kind(address, kind)
     there = exists(address)
+    if kind is not None:
+        refuse_other_kind_at(address, kind)
     if there and not (overwrite or resume):
         raise ConfigError(f"{shown(address)} exists; {WAYS}")
     place.parent.mkdir(parents=True, exist_ok=True)
@@ -138,6 +138,17 @@ def local_output(
             " --resume, if it has this option)"
         ) from error
     shutil.rmtree(place.parent, ignore_errors=True)
+
+
+def refuse_other_kind_at(out: str | Path, kind: Kind) -> None:
+    """Do the same as `unheard.outputs.refuse_other_kind`, also at an address.
+
+    Raises
+    ------
+    ConfigError
+        As there.
+    """
+    refuse_other_kind(out, kind, "folder" if is_folder(out) else "file" if is_file(out) else kind)
 
 
 def upload_output(mirror: Mirror) -> None:

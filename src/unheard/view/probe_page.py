@@ -12,9 +12,9 @@ from jinja2 import UndefinedError
 
 from unheard.bootstrap import interval_text
 from unheard.errors import CheckpointError, DataError
+from unheard.evaluation.difference import Difference
 from unheard.evaluation.probe.files import read_report
 from unheard.evaluation.probe.probe import ALL_HEADS, main_head
-from unheard.evaluation.probe.report import Difference
 from unheard.progress import Track, silent
 from unheard.view.page import write_page
 from unheard.view.probe_sounds import LIMITS, embedded

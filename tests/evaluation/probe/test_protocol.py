@@ -196,7 +196,7 @@ def test_a_share_of_the_clips_chooses_by_itself(table: Table, clouds: Clouds) ->
 
 
 def test_held_clips_without_any_class_choose_nothing(table: Table) -> None:
-    rows = [[0], [1], [0, 1], []] * 10 + [[]] * 20
+    rows = [[0], [1], [0, 1], []] * 10 + [[]] * 10 + [[0], [1]] * 5
     labels = table(rows, split=["train"] * 40 + ["valid"] * 10 + ["test"] * 10)  # type: ignore[arg-type]
     assert not ProbeProtocol.of(labels, (0,), 10).runs[0][0].inner_splits
 
@@ -226,6 +226,13 @@ def test_one_tested_group_has_no_interval_and_no_verdict(table: Table, clouds: C
     assert "only one group was tested, so no confidence interval can be computed" in text
     texts = [text.get_text() for text in probe_figures.scores(report).axes[0].texts]
     assert f"{report.scores[0].mean:.3f}" in texts
+
+
+def test_tested_clips_without_any_label_are_refused(table: Table) -> None:
+    classes: list[list[int]] = [[0], [1], [0, 1], [], [], []]
+    labels = table(classes, split=["train"] * 3 + ["test"] * 3)
+    with pytest.raises(DataError, match="none of the 3 tested clips has a label"):
+        ProbeProtocol.of(labels, (0,), 10)
 
 
 def test_few_groups_make_few_folds_and_one_is_refused(table: Table) -> None:

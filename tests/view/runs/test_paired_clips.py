@@ -11,8 +11,9 @@ import pytest
 from unheard.data.class_sets import ClassSets
 from unheard.data.label_table import Labels
 from unheard.data.partitions import FoldIndices
+from unheard.finetuning.scores import write
 from unheard.finetuning.session import LabelledSplits
-from unheard.finetuning.summary import Predictions, joined, summary, write
+from unheard.finetuning.summary import Predictions, joined, summary
 from unheard.view.runs import paired
 from unheard.view.runs.paired import PairedScore, paired_scores
 

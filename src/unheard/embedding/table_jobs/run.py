@@ -12,7 +12,7 @@ from unheard.audio.standard_input import is_standard_input
 from unheard.embedding.bulk import embed_files, embed_rows
 from unheard.embedding.embedder import Precision
 from unheard.embedding.embedding_model import EmbeddingModel
-from unheard.embedding.identity import precision_of, refuse_differences
+from unheard.embedding.identity import precision_of, refuse_differences, refuse_other_folder
 from unheard.embedding.job import Options
 from unheard.embedding.segments import SegmentRow
 from unheard.embedding.table_files import FORMATS, read_columns, read_identity, read_paths
@@ -222,6 +222,7 @@ def _left(job: TableJob, resume: bool, overwrite: bool) -> list[Any]:
     if not job.extends:
         return job.items
     refuse_differences(shown(job.out), read_identity(job.out), job.identity)
+    refuse_other_folder(sorted(read_paths(job.out)), job.out)
     if job.segments:
         columns = read_columns(job.out, ("path", "start", "end"))
         stored = {(absolute(path), start, end) for path, start, end in zip(*columns, strict=True)}

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from unheard.bootstrap import N_RESAMPLES
 from unheard.data.label_table import Labels, read_labels
 from unheard.errors import ConfigError, DataError
+from unheard.evaluation.difference import adjusted
 from unheard.evaluation.head_training import one_thread
 from unheard.evaluation.probe.cache import FinishedHeads
 from unheard.evaluation.probe.caveats import leakage_warnings
@@ -30,7 +31,7 @@ from unheard.evaluation.probe.layers import LAYER_MIX, Layers, layer_scores
 from unheard.evaluation.probe.linear import LinearHeads
 from unheard.evaluation.probe.mlp import mlp
 from unheard.evaluation.probe.protocol import Predictions, ProbeProtocol, ProtocolSplit
-from unheard.evaluation.probe.report import ProbeReport, Score, adjusted
+from unheard.evaluation.probe.report import ProbeReport, Score
 from unheard.evaluation.probe.steps import Clips
 from unheard.evaluation.probe.token_heads.fit import PROTOTYPES, TokenSource, token_head
 from unheard.progress import Track, silent

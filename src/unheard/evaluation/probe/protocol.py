@@ -23,8 +23,9 @@ from unheard.data.label_table import Labels
 from unheard.data.partitions import partitions
 from unheard.data.splits import assign_folds
 from unheard.errors import DataError
+from unheard.evaluation.difference import Difference
 from unheard.evaluation.probe.heads import InnerSplits, Table, mean_average_precision
-from unheard.evaluation.probe.report import Difference, Score
+from unheard.evaluation.probe.report import Score
 from unheard.metrics import accuracy, balanced_accuracy
 
 INNER_FOLDS = 3  # folds of the training clips if there is no validation split; our choice
@@ -85,7 +86,7 @@ class ProbeProtocol:
         Raises
         ------
         DataError
-            When a split is empty or has a single class, or a tested class is missing from training.
+            When a split is empty or has a single class or no label, or a tested class is missing from training.
         """
         runs = [
             [_split(labels, number, *sides) for number, sides in enumerate(partitions(labels, seed))] for seed in seeds
@@ -237,6 +238,8 @@ def _split(labels: Labels, number: int, train: Index, valid: Index, test: Index)
 
 def _refuse_one_class(labels: Labels, clips: Index, side: str) -> None:
     classes = np.flatnonzero(labels.target[clips].any(axis=0))
+    if not len(classes):
+        raise DataError(f"none of the {len(clips)} {side} clips has a label; give {side} clips with labels")
     if not labels.multilabel and len(classes) == 1:
         raise DataError(
             f"all {len(clips)} {side} clips are {labels.classes[classes[0]]!r}; a probe needs at least two classes in"
