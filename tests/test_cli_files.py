@@ -33,6 +33,7 @@ FOLDERS = [
     ["data", "fetch", "S", "-o", "out"],
     ["data", "tasks", "drum-hit", "--corpus", "corpus", "-o", "out", "--overwrite"],
     ["export", "model", "-o", "out", "--overwrite"],
+    ["reconstruct", "random-tiny", "a.wav", "-o", "a.png", "--sounds", "out", "--overwrite"],
     ["probe", "random-tiny", "labels.csv", "-o", "out", "--overwrite"],
 ]
 """Commands that write a folder."""

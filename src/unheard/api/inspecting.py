@@ -62,9 +62,11 @@ def reconstruct(
     from unheard.view.window import parse_painted, reconstruct_window, take_window
 
     chosen = mask if painted is None else parse_painted(painted)
-    for file in (out, wav, sounds):
+    for file in (out, wav):
         if file is not None:
             refuse_existing(file, overwrite, kind="file")
+    if sounds is not None:
+        refuse_existing(sounds, overwrite, kind="folder")
     opened = own(model)
     shown = reconstruct_window(opened, take_window(opened, audio, start), chosen, mask_ratio, seed)
     save(figure(shown), out)

@@ -151,11 +151,13 @@ def test_repeated_files_do_not_lift_an_interval_of_map(task: Task) -> None:
 
 def test_rounds_without_a_score_are_left_out(tmp_path: Path, task: Task) -> None:
     nowhere = replace(task, scores=("aucroc",), multilabel=True)
-    y = torch.zeros(3, 2)
+    y = torch.zeros(6, 2)
     y[0] = 1
-    found = draw(nowhere, rows(y), {"test": ["a", "b", "c"]}, [answers(np.ones(3, bool), y)])
+    found = draw(nowhere, rows(y), {"test": list("abcdef")}, [answers(np.ones(6, bool), y)])
     undefined = np.isnan(found)
     assert 0 < undefined.sum() < N_RESAMPLES
     assert bc_interval(found, 1.0) == (1.0, 1.0)
+    few = draw(nowhere, rows(y[:5]), {"test": list("abcde")}, [answers(np.ones(5, bool), y[:5])])
+    assert np.isnan(few).all()
     nan = [math.nan] * N_RESAMPLES
     assert all(map(math.isnan, bc_interval(nan)))
