@@ -205,13 +205,13 @@ def _bars(axes: Axes, found: list[Score], places: list[float], width: float, hea
         error_kw={"elinewidth": 1, "capsize": 2},
     )
     for height, score, reach in zip(places, found, ends[1], strict=True):
-        axes.text(score.mean + reach + 0.01, height, f"{score.mean:.3f}", va="center", fontsize=FONT)
+        axes.text(score.mean + np.nan_to_num(reach) + 0.01, height, f"{score.mean:.3f}", va="center", fontsize=FONT)
 
 
 def _reach(score: Score | LayerScore) -> tuple[float, float]:
-    """Return the distances of a score to the ends of its interval; 0 if there is none."""
+    """Return the distances of a score to the ends of its interval; NaN, which is not drawn, if there is none."""
     if score.low is None or score.high is None:
-        return 0.0, 0.0
+        return np.nan, np.nan
     return max(0.0, score.mean - score.low), max(0.0, score.high - score.mean)
 
 
