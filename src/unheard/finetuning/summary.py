@@ -194,14 +194,14 @@ def _undefined(parts: Sequence[dict[str, Any]]) -> list[str]:
     """Return a note for each score that some parts do not have."""
     notes = []
     for name, values in _columns(parts).items():
+        if name == "loss":
+            continue
         lacking = [str(part["part"]) for part, value in zip(parts, values, strict=True) if np.isnan(value)]
         if len(lacking) == len(parts):
             notes.append(f"{name} is left out: no class has test clips with and without its label")
         elif lacking:
-            which = ", ".join(lacking)
-            notes.append(
-                f"{name} is the mean over {len(parts) - len(lacking)} of {len(parts)} parts; {which}: not defined"
-            )
+            count = len(parts) - len(lacking)
+            notes.append(f"{name} is the mean over {count} of {len(parts)} parts; {', '.join(lacking)}: not defined")
     return notes
 
 
