@@ -16,6 +16,7 @@ import unheard
 from unheard.cli import main
 from unheard.embedding.search import EmbeddingTable, Example, Hit
 from unheard.embedding.table_files import write_table
+from unheard.embedding.tables import TableWriter
 from unheard.errors import ConfigError, DataError
 
 RATE = 16000
@@ -205,3 +206,24 @@ def test_a_table_with_relative_paths_in_another_working_directory(tmp_path, monk
     monkeypatch.chdir(tmp_path)
     report = unheard.embed("random-tiny", [*files, "c.wav"], "emb.parquet", device="cpu", resume=True)
     assert (report.rows, report.resumed) == (3, 2)
+
+
+def test_an_interrupted_job_with_relative_paths_in_another_working_directory(tmp_path, monkeypatch):
+    for name in "ab":
+        soundfile.write(tmp_path / f"{name}.wav", clicks(1, ()), RATE)
+    (tmp_path / "deep").mkdir()
+    monkeypatch.chdir(tmp_path)
+    model = unheard.load("random-tiny", device="cpu")
+    with monkeypatch.context() as patch:
+        patch.setattr(TableWriter, "finish", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            unheard.embed(model, ["a.wav", "b.wav"], "emb.parquet")
+    monkeypatch.chdir(tmp_path / "deep")
+    with pytest.raises(ConfigError, match="give the command there"):
+        unheard.embed(model, ["../a.wav", "../b.wav"], "../emb.parquet", resume=True)
+    monkeypatch.chdir(tmp_path)
+    assert unheard.embed(model, ["a.wav", "b.wav"], "emb.parquet", resume=True).resumed == 2
+
+
+def interrupted(*given):
+    raise KeyboardInterrupt

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from unheard.embedding.embedder import Model
 from unheard.embedding.embedding_model import EmbeddingModel
 from unheard.embedding.external import ExternalModel
 from unheard.embedding.job import Options
+from unheard.embedding.table_files import read_paths
 from unheard.errors import ConfigError
 from unheard.version import __version__
 
@@ -105,16 +106,17 @@ def folder_of(paths: Iterable[str], table: Path) -> Path:
     return next((folder for folder in folders if (folder / first).exists()), Path())
 
 
-def refuse_other_folder(paths: Iterable[str], table: Path) -> None:
-    """Refuse to continue a table in another working directory, where its relative paths name no files.
+def refuse_other_folder(tables: Sequence[Path]) -> None:
+    """Refuse to continue tables, or parts of one, in another working directory, where relative paths name no files.
 
     Raises
     ------
     ConfigError
         Naming the folder.
     """
-    if (folder := folder_of(paths, table)) != Path():
-        raise ConfigError(f"the paths in {table} are relative to {folder}; give the command there: cd {folder}")
+    for table in tables:
+        if (folder := folder_of(sorted(read_paths(table)), table)) != Path():
+            raise ConfigError(f"the paths in {table} are relative to {folder}; give the command there: cd {folder}")
 
 
 def _text(name: str, value: Any) -> str:

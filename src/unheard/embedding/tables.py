@@ -213,7 +213,6 @@ class TableWriter:
         self._manifest["replaces"] = stored.get("replaces", False)
         if self._extends:
             refuse_differences(self.out, read_identity(self.out), self.identity)
-            refuse_other_folder(sorted(read_paths(self.out)), self.out)
         if stored:
             refuse_differences(self.out, stored, self.identity)
             if damaged := differing_files(self.parts, stored[FILES]):
@@ -222,6 +221,7 @@ class TableWriter:
                     " --overwrite"
                 )
             self._manifest |= {FILES: {} if self._joined(stored[FILES]) else stored[FILES], "deaths": stored["deaths"]}
+        refuse_other_folder(self._stored[:1])
         if self.parts.exists():
             remove_unfinished(self.parts)
             for part in self.parts.glob("part-*.parquet"):

@@ -110,7 +110,7 @@ def open_table(labels: str | Path, recipe: FinetuneRecipe) -> LabelledSplits:
     table = read_labels(path)
     parts = make_folds(table, recipe.training.seed, recipe.task.validation_fraction)
     tested = np.concatenate([part.test for part in parts])
-    if len(tested) and not table.target[tested].any():
+    if len(tested) and not table.target.sizes[tested].any():
         raise DataError(f"none of the {len(tested)} test clips has a label; give test clips with labels, or none")
     return LabelledSplits(table, parts)
 

@@ -145,7 +145,8 @@ def summary(
     means = {name: float(np.nanmean(values)) for name, values in _columns(parts).items() if np.isfinite(values).any()}
     if (metric := next(iter(means))) == "loss":
         raise DataError("no test clip has a label, so there is no score; give test clips with labels")
-    spans = _intervals(folds, {name: value for name, value in means.items() if name != "loss"})
+    values = _columns(parts)
+    spans = _intervals(folds, {name: (mean, values[name]) for name, mean in means.items() if name != "loss"})
     counts = confusion_matrix(every.target.argmax(axis=1), every.logits.argmax(axis=1), len(classes))
     several = activation == "sigmoid"
     return FinetuneScores(
@@ -164,25 +165,21 @@ def summary(
     )
 
 
-def _intervals(parts: Sequence[Predictions], means: Mapping[str, float]) -> dict[str, bootstrap.Interval]:
-    """Return 95 % bootstrap intervals of means over folds.
+def _intervals(
+    parts: Sequence[Predictions], values: Mapping[str, tuple[float, Float[np.ndarray, " P"]]]
+) -> dict[str, bootstrap.Interval]:
+    """Return 95 % bootstrap intervals of means over the folds that have a score, from the means and the folds' values.
 
     The clips or groups of each fold are resampled, with the same resamples for every score.
     """
-    fold_scores = [
-        dict(zip(means, bootstrap.replicates(_statistics(part, list(means)), part.groups, seed), strict=True))
-        for seed, part in enumerate(parts)
-    ]
-    found = {}
-    for name, value in means.items():
-        defined = [each[name] for each, part in zip(fold_scores, parts, strict=True) if _is_defined(part, name)]
-        found[name] = bootstrap.known(bootstrap.bc_interval(np.mean(defined, axis=0), value))
-    return found
-
-
-def _is_defined(part: Predictions, name: str) -> bool:
-    """Return whether a score of all clips is a number."""
-    return bool(np.isfinite(_statistic(part, name)(np.ones((len(part.rows), 1), np.float32))).all())
+    names = list(values)
+    fold_scores = np.stack(
+        [bootstrap.replicates(_statistics(part, names), part.groups, seed) for seed, part in enumerate(parts)]
+    )
+    return {
+        name: bootstrap.known(bootstrap.bc_interval(fold_scores[np.isfinite(of_folds), number].mean(axis=0), mean))
+        for number, (name, (mean, of_folds)) in enumerate(values.items())
+    }
 
 
 def _columns(parts: Sequence[dict[str, Any]]) -> dict[str, Float[np.ndarray, " P"]]:

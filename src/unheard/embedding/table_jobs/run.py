@@ -222,7 +222,7 @@ def _left(job: TableJob, resume: bool, overwrite: bool) -> list[Any]:
     if not job.extends:
         return job.items
     refuse_differences(shown(job.out), read_identity(job.out), job.identity)
-    refuse_other_folder(sorted(read_paths(job.out)), job.out)
+    refuse_other_folder([job.out])
     if job.segments:
         columns = read_columns(job.out, ("path", "start", "end"))
         stored = {(absolute(path), start, end) for path, start, end in zip(*columns, strict=True)}
