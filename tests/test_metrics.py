@@ -90,6 +90,32 @@ def test_wilson_interval_is_the_textbook_one() -> None:
     assert metrics.wilson_interval(5, 5)[1] == pytest.approx(1.0)
 
 
+@pytest.mark.parametrize("similar", [0.0, 0.8])
+def test_interval_of_grouped_clips_contains_the_share_as_often_as_it_claims(similar: float) -> None:
+    rng, share, groups = np.random.default_rng(0), 0.6, np.repeat(np.arange(10), 20)
+    inside, plain = [], []
+    for _ in range(400):
+        of_group = rng.beta(share * (1 / similar - 1), (1 - share) * (1 / similar - 1), 10) if similar else share
+        right = rng.random(200) < np.broadcast_to(of_group, 10)[groups]
+        for found, (low, high) in (
+            (inside, metrics.grouped_wilson_interval(right, groups)),
+            (plain, metrics.wilson_interval(int(right.sum()), 200)),
+        ):
+            found.append(low <= share <= high)
+    assert np.mean(inside) > 0.93
+    assert similar == 0 or np.mean(plain) < 0.5  # clips that are taken as independent
+
+
+def test_interval_of_grouped_clips_at_its_ends() -> None:
+    right, alone = np.array([True, True, False, True]), np.arange(4)
+    assert metrics.grouped_wilson_interval(right, alone) == metrics.wilson_interval(3, 4)
+    assert np.isnan(metrics.grouped_wilson_interval(right, np.zeros(4))).all()
+    low, high = metrics.grouped_wilson_interval(np.ones(40, bool), np.arange(40) // 8)
+    assert low < metrics.wilson_interval(5, 5)[0] and high == pytest.approx(1.0)
+    halves = metrics.grouped_wilson_interval(np.arange(40) % 2 == 0, np.arange(40) // 8)  # the same share in each group
+    assert halves[0] > metrics.wilson_interval(2, 5)[0] and sum(halves) == pytest.approx(1.0)
+
+
 def test_refuses_what_cannot_be_scored() -> None:
     with pytest.raises(DataError, match="at least one clip"):
         metrics.accuracy(np.zeros(0, int), np.zeros(0, int))

@@ -87,7 +87,7 @@ def d_prime(auc: float) -> float:
     return math.sqrt(2) * NormalDist().inv_cdf(auc)
 
 
-def wilson_interval(right: int, clips: int, z: float = 1.96) -> tuple[float, float]:
+def wilson_interval(right: float, clips: float, z: float = 1.96) -> tuple[float, float]:
     """Return the interval of a fraction of ``clips`` (Wilson 1927); ``z`` = 1.96 gives 95 %."""
     if clips < 1 or not 0 <= right <= clips:
         raise DataError(f"an interval needs 0 <= right <= clips and clips >= 1, got {right} of {clips}")
@@ -95,6 +95,40 @@ def wilson_interval(right: int, clips: int, z: float = 1.96) -> tuple[float, flo
     centre = (share + spread / 2) / (1 + spread)
     half = z / (1 + spread) * math.sqrt(share * (1 - share) / clips + spread / clips / 4)
     return max(0.0, centre - half), min(1.0, centre + half)
+
+
+def grouped_wilson_interval(right: Bool[np.ndarray, " n"], groups: NDArray[Any]) -> tuple[float, float]:
+    """Return the 95 % interval of the fraction of right clips, where clips of a group are not independent.
+
+    The number of clips is divided by the design effect (Rao and Scott 1992, Biometrics 48): the variance of the
+    fraction over groups, divided by the variance of independent clips. The quantile is that of Student's t for the
+    number of groups (Korn and Graubard 1998). If all clips are right, or none, the number of groups replaces the number
+    of clips (our choice). If each clip is a group, this is `wilson_interval`.
+
+    Parameters
+    ----------
+    right : Bool[ndarray, "n"]
+    groups : array, (n,)
+        The group of each clip.
+
+    Returns
+    -------
+    tuple of float
+        NaN if there is only one group, of several clips.
+    """
+    number = np.unique(groups, return_inverse=True)[1].reshape(-1)
+    sizes, hits, share = np.bincount(number), np.bincount(number, right), float(right.mean())
+    if len(sizes) == len(right):
+        return wilson_interval(int(right.sum()), len(right))
+    if len(sizes) == 1:
+        return math.nan, math.nan
+    require("scipy", "eval")
+    from scipy.stats import t
+
+    variance = len(sizes) / (len(sizes) - 1) * float(((hits - share * sizes) ** 2).sum()) / len(right) ** 2
+    single = share * (1 - share)
+    clips = len(sizes) if single == 0 else min(len(right), single / variance if variance > 0 else math.inf)
+    return wilson_interval(share * clips, clips, float(t.ppf(0.975, len(sizes) - 1)))
 
 
 def _of_classes(

@@ -166,3 +166,12 @@ def test_few_groups_give_the_note_of_the_probe() -> None:
     assert not summary({"": part(0, 0, False, clips=6)}, NAMES, "softmax").notes
     assert "only 5 clips were tested" in summary({"": part(0, 0, False, clips=5)}, NAMES, "softmax").notes[0]
     assert len(joined(list(folds(False).values())).rows) == 200
+
+
+def test_the_interval_of_recall_is_wider_when_clips_are_grouped() -> None:
+    def widths(groups: int) -> list[float]:
+        rows = summary({"": part(0, 0, False, groups=groups)}, NAMES, "softmax").classes
+        return [row["recall high"] - row["recall low"] for row in rows]
+
+    assert all(wide > narrow for wide, narrow in zip(widths(4), widths(40), strict=True))
+    assert {row["recall low"] for row in summary({"": part(0, 0, False, groups=1)}, NAMES, "softmax").classes} == {None}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +16,7 @@ from unheard.data.class_sets import Index
 from unheard.data.leakage import few_clips, few_groups
 from unheard.errors import DataError
 from unheard.finetuning.model_selection import scores
-from unheard.metrics import average_precisions, confusion_matrix, roc_aucs, wilson_interval
+from unheard.metrics import average_precisions, confusion_matrix, grouped_wilson_interval, roc_aucs
 
 Table = Float[np.ndarray, "n C"]
 
@@ -40,7 +41,7 @@ class FinetuneScores:
         95 % interval of every mean except the loss.
     classes : list of dict
         Name, number of clips and scores of each class. Single label: precision, and recall with its 95 % interval
-        (Wilson), over all clips. Multilabel: mean over the folds of average precision and ROC AUC.
+        (Wilson, see `metrics.grouped_wilson_interval`), over all clips. Multilabel: mean over the folds of average precision and ROC AUC.
     confusion : list of list of int
         Clips of each true class (row) predicted as each class (column); empty for multilabel tables.
     notes : list of str
@@ -147,7 +148,6 @@ def summary(
         raise DataError("no test clip has a label, so there is no score; give test clips with labels")
     values = _columns(parts)
     spans = _intervals(folds, {name: (mean, values[name]) for name, mean in means.items() if name != "loss"})
-    counts = confusion_matrix(every.target.argmax(axis=1), every.logits.argmax(axis=1), len(classes))
     several = activation == "sigmoid"
     return FinetuneScores(
         metric,
@@ -157,8 +157,8 @@ def summary(
         [{name: None if value != value else value for name, value in part.items()} for part in parts],
         means,
         spans,
-        _multilabel_rows(folds, classes) if several else _multiclass_rows(counts, classes),
-        [] if several else counts.tolist(),
+        _multilabel_rows(folds, classes) if several else _multiclass_rows(every, classes),
+        [] if several else _confusion(every).tolist(),
         [*notes, *_too_few(folds)],
         list(every.skipped),
         "groups" if any(each.grouped for each in folds) else "clips",
@@ -234,16 +234,23 @@ def _too_few(parts: Sequence[Predictions]) -> list[str]:
     return notes
 
 
-def _multiclass_rows(counts: Int[np.ndarray, "C C"], names: tuple[str, ...]) -> list[dict[str, Any]]:
+def _confusion(every: Predictions) -> Int[np.ndarray, "C C"]:
+    return confusion_matrix(every.target.argmax(axis=1), every.logits.argmax(axis=1), every.target.shape[1])
+
+
+def _multiclass_rows(every: Predictions, names: tuple[str, ...]) -> list[dict[str, Any]]:
     """Return a row for each class of a single-label table."""
     rows: list[dict[str, Any]] = []
+    counts, truth, predicted = _confusion(every), every.target.argmax(axis=1), every.logits.argmax(axis=1)
     for k, name in enumerate(names):
-        clips, predicted, right = int(counts[k].sum()), int(counts[:, k].sum()), int(counts[k, k])
+        at = truth == k
+        clips, as_class, right = int(at.sum()), int(counts[:, k].sum()), int(counts[k, k])
         confused = int(np.where(np.arange(len(names)) == k, -1, counts[k]).argmax())
         most_confused = names[confused] if counts[k, confused] and confused != k else ""
-        low, high = wilson_interval(right, clips) if clips else (None, None)
+        interval = grouped_wilson_interval(predicted[at] == k, every.groups[at]) if clips else (math.nan, math.nan)
+        low, high = bootstrap.known(interval)
         row = {"class": name, "clips": clips, "recall": right / clips if clips else None}
-        row |= {"recall low": low, "recall high": high, "precision": right / predicted if predicted else None}
+        row |= {"recall low": low, "recall high": high, "precision": right / as_class if as_class else None}
         rows.append(row | {"most often predicted as": most_confused})
     return rows
 
