@@ -89,6 +89,7 @@ def _score_lines(scores: SpanScores) -> list[str]:
         ),
         f"segment mAP {_text(scores.segment_map)}  {scores.segments} segments of 1 s",
         f"{scores.recordings} recordings with annotations",
+        *(f"note: {note}" for note in scores.notes),
     ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -79,6 +80,26 @@ def test_without_detections_precision_is_undefined(tmp_path: Path) -> None:
     scores = truth.score([recording(tmp_path, "a.wav", 3.0)])
     assert (scores.f1, scores.recall) == (0.0, 0.0) and math.isnan(scores.precision)
     assert math.isnan(scores.interval[0]) and math.isnan(scores.segment_map)
+
+
+def test_annotations_count_as_far_as_their_recording_could_be_read(tmp_path: Path) -> None:
+    """In a.wav, 2 of 10 s could be read; in lost.wav nothing. Both scores leave the rest out, and a note states it."""
+    rows = ["a.wav,0.5,1,low", "a.wav,5,6,low", "b.wav,0.5,1,low", "lost.wav,0,1,low", "lost.wav,,,high"]
+    truth = truth_of(tmp_path, rows, ["a.wav", "b.wav", "lost.wav"])
+    for name in ("a.wav", "b.wav"):
+        truth.observe(str(tmp_path / name), Share(0, 1, np.array([0.0, 0.1, 0.9])))
+        truth.observe(str(tmp_path / name), Share(1, 2, np.array([0.9, 0.0, 0.1])))
+    found = [
+        replace(recording(tmp_path, "a.wav", 2.0, (0.5, 1, "low")), error="truncated"),
+        recording(tmp_path, "b.wav", 2.0, (0.5, 1, "low")),
+        replace(recording(tmp_path, "lost.wav", 0.0), error="no audio"),
+    ]
+    scores = truth.score(found)
+    assert (scores.recordings, scores.annotations, scores.f1, scores.segment_map) == (2, 2, 1.0, 1.0)
+    few, unread = scores.notes
+    assert "only 2 recordings" in few and "3 annotations are not counted" in unread
+    whole = truth.score([replace(each, error="") for each in found[:2]])
+    assert whole.annotations == 3 and len(whole.notes) == 1
 
 
 @pytest.mark.parametrize(

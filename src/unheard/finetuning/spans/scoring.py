@@ -13,12 +13,14 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import compress
 from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
 
 from unheard import bootstrap
+from unheard.data.leakage import FEW_GROUPS
 from unheard.data.selections.reading import is_selections, label_columns, read_selections
 from unheard.data.tables import read_seconds, refuse_reversed
 from unheard.datasets.selections import BACKGROUND
@@ -62,7 +64,7 @@ class SpanScores:
     Parameters
     ----------
     recordings : int
-        Number of recordings with annotations.
+        Number of recordings with annotations of which at least a part could be read.
     tolerance : float
         Of starts, in seconds.
     annotations, detections, matches : int
@@ -75,6 +77,8 @@ class SpanScores:
         Mean over classes of the average precision of segments.
     segments : int
         Their number.
+    notes : tuple of str
+        Caveats.
     classes : dict of str to ClassScores
     """
 
@@ -89,6 +93,7 @@ class SpanScores:
     interval: tuple[float, float]
     segment_map: float
     segments: int
+    notes: tuple[str, ...]
     classes: dict[str, ClassScores]
 
 
@@ -140,9 +145,12 @@ class Truth:
             rows[part] = [np.maximum(row, share.scores.astype(np.float32)) for row in rows[part]]
 
     def score(self, recordings: Iterable[Recording], tolerance: float = TOLERANCE) -> SpanScores:
-        """Return the scores of the recordings that have annotations."""
+        """Return the scores of the recordings that have annotations, each as far as it could be read."""
         found = [recording for recording in recordings if absolute(recording.path) in self.parts]
-        true = [[part for part in self.parts[absolute(each.path)] if part[2] != BACKGROUND] for each in found]
+        split = [self._annotations(each) for each in found]
+        unread = sum(len(beyond) for _, beyond in split)
+        read = [each.seconds > 0 or not each.error for each in found]
+        found, true = list(compress(found, read)), [parts for parts, _ in compress(split, read)]
         reference = self._events(
             (k, start, min(end, each.seconds), label)
             for k, (each, parts) in enumerate(zip(found, true, strict=True))
@@ -167,8 +175,14 @@ class Truth:
         known = precisions[~np.isnan(precisions)]
         return SpanScores(
             len(found), tolerance, len(reference), len(estimated), int(hits.sum()), f1, precision, recall, interval,
-            float(known.mean()) if len(known) else math.nan, segments, classes,
+            float(known.mean()) if len(known) else math.nan, segments, _caveats(len(found), unread), classes,
         )  # fmt: skip
+
+    def _annotations(self, recording: Recording) -> tuple[list[Part], list[Part]]:
+        """Return the annotations of a recording, and those that begin where it could not be read."""
+        parts = [part for part in self.parts[absolute(recording.path)] if part[2] != BACKGROUND]
+        end = recording.seconds if recording.error else math.inf
+        return [part for part in parts if part[0] < end], [part for part in parts if part[0] >= end]
 
     def _events(self, rows: Iterable[tuple[int, float, float, str]]) -> Events:
         parts = [(k, self._numbers[label], 1000 * start, 1000 * end) for k, start, end, label in rows]
@@ -191,6 +205,12 @@ class Truth:
         if not scores:
             return np.full(len(self.labels), math.nan), 0
         return average_precisions(np.concatenate(targets), np.stack(scores)), len(scores)
+
+
+def _caveats(recordings: int, unread: int) -> tuple[str, ...]:
+    few = f"only {recordings} recordings were tested: an interval over so few is too narrow"
+    beyond = f"{unread} annotations are not counted, because they begin where their recording could not be read"
+    return (few,) * (1 < recordings < FEW_GROUPS) + (beyond,) * (unread > 0)
 
 
 def _within(start: float, end: float) -> slice:
