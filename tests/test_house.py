@@ -23,8 +23,8 @@ SOURCE = ROOT / "src" / "unheard"
 ROWS = (
     ("addresses", "version"),
     ("errors",),
-    ("outputs",),
-    ("config", "settings", "files", "progress", "metrics", "bootstrap", "devices", "read_ahead"),
+    ("outputs", "metrics"),
+    ("config", "settings", "files", "progress", "bootstrap", "devices", "read_ahead"),
     ("remote",),
     ("audio", "model", "jobs"),
     ("objectives", "trackers"),

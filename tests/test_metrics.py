@@ -11,7 +11,7 @@ import sklearn.metrics as reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from unheard import metrics
+from unheard import bootstrap, metrics
 from unheard.errors import DataError
 
 
@@ -104,6 +104,23 @@ def test_interval_of_grouped_clips_contains_the_share_as_often_as_it_claims(simi
             found.append(low <= share <= high)
     assert np.mean(inside) > 0.93
     assert similar == 0 or np.mean(plain) < 0.5  # clips that are taken as independent
+
+
+def test_a_class_that_is_never_annotated_as_absent_has_no_average_precision() -> None:
+    rng = np.random.default_rng(0)
+    target, score = (rng.random((30, 3)) < 0.5).astype(np.int64), rng.random((30, 3))
+    annotated = np.ones((30, 3), bool)
+    annotated[:, 1] = target[:, 1] == 1
+    found = metrics.average_precisions(target, score, annotated)
+    assert np.isnan(found).tolist() == [False, True, False]
+    assert metrics.mean_average_precision(target, score, annotated) == pytest.approx(found[[0, 2]].mean())
+    resampled = bootstrap.replicates(
+        bootstrap.average_precisions_statistic(target, score, annotated), np.arange(30), 0, 20
+    )
+    assert np.isnan(resampled[1]).all() and np.isfinite(resampled[[0, 2]]).all()
+    all_positive = np.ones((30, 1), np.int64)
+    assert metrics.average_precisions(all_positive, score[:, :1]) == [1.0]  # complete annotation, as in scikit-learn
+    assert metrics.average_precisions(all_positive, score[:, :1], annotated[:, :1]) == [1.0]
 
 
 def test_interval_of_grouped_clips_at_its_ends() -> None:

@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from unheard.errors import DataError
+from unheard.metrics import only_positive
 
 N_RESAMPLES = 5000  # the ends of an interval then vary by about 2 % of its width (our choice)
 ALPHA = 0.05  # two-sided level of a difference
@@ -191,8 +192,9 @@ def class_mean(values: Float[np.ndarray, "C R"], undefined: float = math.nan) ->
 def average_precisions_statistic(
     target: Target, score: Scores, annotated: Bool[np.ndarray, "n C"] | None = None
 ) -> ClassStatistic:
-    """Return the average precision of every class, see `metrics.average_precisions`; NaN where a resample has no
-    positive clip.
+    """Return the average precision of every class, see `metrics.average_precisions`.
+
+    It is NaN where a resample has no positive clip, and for classes `metrics.only_positive`.
 
     For each positive clip precision is a sum of counts over the clips that score at least as high. Clips between two
     positive scores are summed first, so that a class costs one pass over the counts.
@@ -203,13 +205,14 @@ def average_precisions_statistic(
         Clips and classes that count; default all.
     """
     parts = [_Ranked(*column, ties=False) for column in _columns(target, score, annotated)]
+    undefined = np.zeros(len(parts), bool) if annotated is None else only_positive(target, annotated)
 
     def of_class(part: _Ranked, counts: Counts) -> Float[np.ndarray, " R"]:
         hits = part.sums(counts, positive=True)
         precision = _divide(hits.cumsum(axis=0), part.sums(counts).cumsum(axis=0), 0.0)
         return _divide((hits * precision).sum(axis=0), hits.sum(axis=0))
 
-    return lambda counts: np.stack([of_class(part, counts) for part in parts])
+    return lambda counts: np.where(undefined[:, None], math.nan, np.stack([of_class(part, counts) for part in parts]))
 
 
 def roc_aucs_statistic(

@@ -45,7 +45,7 @@ def confusion_matrix(truth: Classes, predicted: Classes, classes: int) -> Int[np
 
 
 def average_precisions(target: Target, score: Scores, annotated: Annotated | None = None) -> Float[np.ndarray, " C"]:
-    """Return the average precision of each class; NaN where no clip is positive.
+    """Return the average precision of each class; NaN where no clip is positive, and for classes `only_positive`.
 
     Parameters
     ----------
@@ -57,7 +57,17 @@ def average_precisions(target: Target, score: Scores, annotated: Annotated | Non
     DataError
         When a score that counts is not finite; names the first clip and class.
     """
-    return _of_classes(_scikit_learn().average_precision_score, target, score, annotated, np.any)
+    found = _of_classes(_scikit_learn().average_precision_score, target, score, annotated, np.any)
+    return found if annotated is None else np.where(only_positive(target, annotated), math.nan, found)
+
+
+def only_positive(target: Target, annotated: Annotated) -> Bool[np.ndarray, " C"]:
+    """Return the classes that are annotated in some clips, and in none of them as absent.
+
+    Their average precision would be 1, whatever the scores are.
+    """
+    absent = annotated & (target <= 0)
+    return np.asarray(~annotated.all(axis=0) & annotated.any(axis=0) & ~absent.any(axis=0))
 
 
 def mean_average_precision(target: Target, score: Scores, annotated: Annotated | None = None) -> float:

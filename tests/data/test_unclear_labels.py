@@ -155,6 +155,20 @@ def test_a_part_keeps_its_channels_so_that_training_and_scoring_take_the_same_on
         assert np.array_equal(from_array(*part, channel=channel), trained)  # type: ignore[arg-type]
 
 
+def test_one_label_a_clip_with_classes_that_are_not_annotated_is_a_multilabel_table(folder: Path) -> None:
+    """With softmax, classes that are not annotated would count as absent."""
+    found = read_labels(table(folder, "0.wav,a,a|b", "1.wav,b,", "2.wav,c,a|c", header="path,label,known"))
+    assert found.multilabel and found.ternary_targets.tolist() == [[1, 0, -1], [0, 1, 0], [0, -1, 1]]
+    whole = read_labels(table(folder, "0.wav,a,a|b|c", "1.wav,b,", "2.wav,c,a|b|c", header="path,label,known"))
+    assert not whole.multilabel and whole.known is None
+
+
+@pytest.mark.parametrize("rows", [("0.wav,a,a", "1.wav,b,b"), ("0.wav,a|b,", "1.wav,b,b", "2.wav,,c")])
+def test_annotation_without_an_absent_class_is_refused(rows: tuple[str, ...], folder: Path) -> None:
+    with pytest.raises(DataError, match=r"lists only the labels of each row, .*; list the classes that are absent"):
+        read_labels(table(folder, *rows, header="path,label,known"))
+
+
 @pytest.mark.parametrize("column", ["label", "caption"])
 def test_a_corpus_refuses_words_for_an_empty_cell(column: str, tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.wav", np.full(8000, 0.1), 16000)

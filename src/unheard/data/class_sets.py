@@ -127,6 +127,11 @@ class AnnotatedClasses:
         partial = np.asarray(~matrix.all(axis=1))
         return cls(partial, ClassSets.from_dense((matrix & partial[:, None]).astype(np.int64)))
 
+    @property
+    def sizes(self) -> Index:
+        """Return the number of annotated classes of every clip."""
+        return np.where(self.partial, self.sets.sizes, self.sets.num_classes)
+
     def __getitem__(self, rows: int | np.integer | slice | Index) -> Bool[np.ndarray, "*k C"]:
         """Return rows of the matrix that is True for annotated classes: (C,) for a number, (k, C) for several rows."""
         return np.asarray(self.sets[rows].astype(bool) | ~self.partial[rows][..., None])

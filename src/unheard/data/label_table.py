@@ -54,7 +54,7 @@ class Labels:
     target : ClassSets
         The classes of each clip; ``target[rows]`` is 1 where a clip has the class.
     multilabel : bool
-        Whether some clip has more or fewer than one class.
+        Whether some clip has more or fewer than one class, or a class that is not annotated.
     split, fold, group : list of str
         Empty strings where the table has no value.
     start, end : list of float or None
@@ -209,20 +209,11 @@ def read_labels(path: Path | str, least: int = 2) -> Labels:
     for number, (begin, last) in enumerate(zip(start, end, strict=True), start=2):
         if last is not None:
             refuse_reversed(begin, last, f"{path}: row {number}")
-    multilabel = bool((target.sizes != 1).any())
     known = known_classes(table.get("known", empty), classes, target)
-    return Labels(
-        Files(root, table["path"]),
-        classes,
-        target,
-        multilabel,
-        _splits(split, path),
-        fold,
-        group,
-        start,
-        end,
-        known,
-    )
+    _refuse_only_positive(path, known, target)
+    multilabel = known is not None or bool((target.sizes != 1).any())
+    files = Files(root, table["path"])
+    return Labels(files, classes, target, multilabel, _splits(split, path), fold, group, start, end, known)
 
 
 def _names(cell: str) -> list[str]:
@@ -256,6 +247,15 @@ def _refuse_unclear(path: Path, texts: Sequence[str], known: Sequence[str], name
         raise DataError(
             f"{path}: row {empty[0]} has no label ({len(empty)} rows), and the others have one each; fill the cell or"
             " remove the row. For a clip that has none of several classes, list them in the column known"
+        )
+
+
+def _refuse_only_positive(path: Path, known: AnnotatedClasses | None, target: ClassSets) -> None:
+    """Refuse annotated classes of which none is absent in any row."""
+    if known is not None and np.array_equal(known.sizes, target.sizes):
+        raise DataError(
+            f"{path}: the column known lists only the labels of each row, so no class is annotated as absent; list the"
+            " classes that are absent, too, or remove the column if each row has all its labels"
         )
 
 

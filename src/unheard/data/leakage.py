@@ -65,6 +65,17 @@ def few_clips(count: int) -> list[str]:
     return [f"only {count} clips were tested: intervals over so few are too narrow"] if count < FEW_CLIPS else []
 
 
+def not_in_map(names: Sequence[str]) -> list[str]:
+    """Return a warning about classes `metrics.only_positive`."""
+    text = f"{len(names)} classes are not part of mAP, because they are not annotated as absent in any test clip"
+    return [f"{text}: {listed(names)}"] if names else []
+
+
+def listed(names: Sequence[str], most: int = 8) -> str:
+    """Join the first names, and give the number of the others."""
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
 def same_as_others(paths: Sequence[Path], others: Sequence[Path]) -> list[Path]:
     """Return the files with the same bytes as one of the others. Files of equal size are read, each of them once."""
     own, theirs = ({path: byte_size(path) for path in each} for each in (paths, others))

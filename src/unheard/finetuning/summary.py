@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from unheard import bootstrap
 from unheard.data.class_sets import Index
-from unheard.data.leakage import few_clips, few_groups
+from unheard.data.leakage import few_clips, few_groups, not_in_map
 from unheard.errors import DataError
 from unheard.finetuning.model_selection import scores
-from unheard.metrics import average_precisions, confusion_matrix, grouped_wilson_interval, roc_aucs
+from unheard.metrics import average_precisions, confusion_matrix, grouped_wilson_interval, only_positive, roc_aucs
 
 Table = Float[np.ndarray, "n C"]
 
@@ -41,7 +41,8 @@ class FinetuneScores:
         95 % interval of every mean except the loss.
     classes : list of dict
         Name, number of clips and scores of each class. Single label: precision, and recall with its 95 % interval
-        (Wilson, see `metrics.grouped_wilson_interval`), over all clips. Multilabel: mean over the folds of average precision and ROC AUC.
+        (`metrics.grouped_wilson_interval`), over all clips. Multilabel: mean over the folds of average precision and
+        ROC AUC.
     confusion : list of list of int
         Clips of each true class (row) predicted as each class (column); empty for multilabel tables.
     notes : list of str
@@ -142,10 +143,14 @@ def summary(
         notes.append(f"all clips have the same class, {finite[0]}; scores that need two classes are omitted")
         for fold_scores in parts:
             del fold_scores["balanced_accuracy"]
-    notes += _undefined(parts)
+    undefined = np.any([only_positive(each.target.astype(np.int64), each.known > 0) for each in folds], axis=0)
+    notes += _undefined(parts) + not_in_map([name for name, lacks in zip(classes, undefined, strict=True) if lacks])
     means = {name: float(np.nanmean(values)) for name, values in _columns(parts).items() if np.isfinite(values).any()}
     if (metric := next(iter(means))) == "loss":
-        raise DataError("no test clip has a label, so there is no score; give test clips with labels")
+        raise DataError(
+            "no test clip has a label, or no class is annotated as absent in a test clip, so there is no score; give"
+            " test clips with labels"
+        )
     values = _columns(parts)
     spans = _intervals(folds, {name: (mean, values[name]) for name, mean in means.items() if name != "loss"})
     several = activation == "sigmoid"

@@ -14,8 +14,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from unheard.data.leakage import few_groups, on_both_sides
+from unheard.data.leakage import few_groups, listed, not_in_map, on_both_sides
 from unheard.evaluation.probe.protocol import Predictions, ProbeProtocol
+from unheard.metrics import only_positive
 
 EQUAL = (
     1e-3  # distance of log-mel statistics, in units of their length, below which two clips are one sound; our choice
@@ -126,12 +127,9 @@ def _rare(protocol: ProbeProtocol) -> list[str]:
     warnings = []
     if few := [f"{labels.classes[k]} ({counts[k]})" for k in np.flatnonzero((counts > 0) & (counts < FEW_CLIPS))]:
         warnings.append(
-            f"{len(few)} classes have fewer than {FEW_CLIPS} test clips, so their scores are unreliable: {_listed(few)}"
+            f"{len(few)} classes have fewer than {FEW_CLIPS} test clips, so their scores are unreliable: {listed(few)}"
         )
     if absent := [labels.classes[k] for k in np.flatnonzero(counts == 0)]:
-        warnings.append(f"{len(absent)} classes have no test clips and are not part of the scores: {_listed(absent)}")
-    return warnings
-
-
-def _listed(names: list[str], most: int = 8) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+        warnings.append(f"{len(absent)} classes have no test clips and are not part of the scores: {listed(absent)}")
+    marks = labels.ternary_targets[protocol.test_indices]
+    return warnings + not_in_map([labels.classes[k] for k in np.flatnonzero(only_positive(marks, marks >= 0))])
