@@ -9,9 +9,11 @@ import numpy as np
 import pytest
 import soundfile
 
+from unheard.audio.frontend import LogMelConfig
 from unheard.data.corpus import open_corpus
+from unheard.data.pack import pack
 from unheard.data.tables import read_csv
-from unheard.errors import DataError
+from unheard.errors import AudioWarning, DataError
 
 
 def write(path: Path, seconds: float = 1.0, rate: int = 16000) -> None:
@@ -158,3 +160,11 @@ def test_a_table_that_is_not_there_is_called_so(tmp_path: Path) -> None:
 def test_values_left_out_are_empty(tmp_path: Path) -> None:
     (tmp_path / "list.csv").write_text("\ufeffpath,label\na.wav\n", encoding="utf-8")
     assert read_csv(tmp_path / "list.csv", ("path", "label")) == [{"path": "a.wav", "label": ""}]
+
+
+def test_a_clip_that_ends_after_its_file_is_named_when_it_is_packed(folder: Path) -> None:
+    (folder / "list.csv").write_text("path,start,end\na.wav,,1.04\na.wav,0.5,700\nb/two.flac,0.5,2000\n")
+    text = "2 of 3 clips end before the end given in the table, .* first, a.wav, ends at 1 s, not at 700 s"
+    with pytest.warns(AudioWarning, match=text) as found:
+        store = pack(open_corpus(folder / "list.csv"), LogMelConfig())
+    assert len(found) == 1 and len(store) == 3

@@ -165,7 +165,9 @@ def test_one_label_a_clip_with_classes_that_are_not_annotated_is_a_multilabel_ta
 
 @pytest.mark.parametrize("rows", [("0.wav,a,a", "1.wav,b,b"), ("0.wav,a|b,", "1.wav,b,b", "2.wav,,c")])
 def test_annotation_without_an_absent_class_is_refused(rows: tuple[str, ...], folder: Path) -> None:
-    with pytest.raises(DataError, match=r"lists only the labels of each row, .*; list the classes that are absent"):
+    with pytest.raises(
+        DataError, match=r"no class is annotated as absent in any row, .*; list the classes that are absent"
+    ):
         read_labels(table(folder, *rows, header="path,label,known"))
 
 

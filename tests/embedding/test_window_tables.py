@@ -17,7 +17,7 @@ from unheard.embedding.bulk import embed_segments_table, embed_table
 from unheard.embedding.job import Options
 from unheard.embedding.loading import load
 from unheard.embedding.segments import cut_file
-from unheard.errors import ConfigError, DataError
+from unheard.errors import AudioWarning, ConfigError, DataError
 
 
 @pytest.fixture(scope="module")
@@ -205,3 +205,14 @@ def test_files_are_read_at_the_same_time_and_the_table_does_not_depend_on_worker
         found.append(rows(out))
     assert found[0][0] == found[1][0]
     np.testing.assert_allclose(found[0][1], found[1][1], atol=1e-5)
+
+
+def test_a_segment_that_ends_after_its_file_is_named(model, folder, tmp_path):
+    (folder / "parts.csv").write_text("path,start,end\nb.wav,1,4.04\nb.wav,1,400\n")  # 0.04 s are rounding
+    with pytest.warns(AudioWarning, match=r"b.wav: a segment ends at 400 s, but the file lasts 4.000 s") as found:
+        embed_segments_table(model, folder / "parts.csv", tmp_path / "parts.csv")
+    assert len(found) == 1
+    with pytest.warns(AudioWarning, match="the example ends at 400 s, but the file lasts 4.000 s"):
+        unheard.search(
+            tmp_path / "parts.csv", f"{folder / 'a.wav'}@0-1", unlike=f"{folder / 'b.wav'}@1-400", model=model
+        )

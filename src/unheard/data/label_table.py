@@ -254,8 +254,8 @@ def _refuse_only_positive(path: Path, known: AnnotatedClasses | None, target: Cl
     """Refuse annotated classes of which none is absent in any row."""
     if known is not None and np.array_equal(known.sizes, target.sizes):
         raise DataError(
-            f"{path}: the column known lists only the labels of each row, so no class is annotated as absent; list the"
-            " classes that are absent, too, or remove the column if each row has all its labels"
+            f"{path}: no class is annotated as absent in any row, because the column known lists only labels of its"
+            " row; list the classes that are absent, too, or remove the column if each row has all its labels"
         )
 
 

@@ -15,6 +15,9 @@ from unheard.remote.reading import local_path
 EMPTY_WORDS = frozenset({"nan", "null", "n/a", "#n/a", "<na>", "nat"})
 """Words that programs write for an empty cell, in lower case."""
 
+END_SLACK = 0.05
+"""Seconds by which a row may end after its file without a warning (our choice)."""
+
 
 def read_seconds(text: str, where: str) -> float | None:
     """Read a time in seconds; None for an empty cell.
@@ -47,6 +50,11 @@ def refuse_reversed(start: float | None, end: float | None, where: str) -> None:
         raise DataError(
             f"{where} ends at {end:g} s, which is not after its start at {start or 0.0:g} s; swap or correct the times"
         )
+
+
+def ends_before(last: float, end: float | None) -> bool:
+    """Return whether a sound that ends at ``last`` ends before the end of its row, by more than `END_SLACK` seconds."""
+    return end is not None and end > last + END_SLACK
 
 
 def refuse_empty_word(text: str, where: str) -> None:

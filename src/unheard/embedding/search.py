@@ -24,6 +24,7 @@ from jaxtyping import Bool, Float32, Int
 from unheard.addresses import address_of
 from unheard.audio.archives.members import is_sound_file
 from unheard.audio.waveform import read
+from unheard.data.tables import ends_before
 from unheard.embedding.embedder import Precision
 from unheard.embedding.embedding_model import EmbeddingModel
 from unheard.embedding.identity import SOURCE, fingerprint, folder_of
@@ -32,7 +33,7 @@ from unheard.embedding.loading import loaded
 from unheard.embedding.table_files import FORMATS, read_blocks, read_identity, vectors
 from unheard.embedding.tables import absolute
 from unheard.embedding.vector_file import VectorFile
-from unheard.errors import CheckpointError, ConfigError, DataError, shown
+from unheard.errors import CheckpointError, ConfigError, DataError, shown, warn_audio
 from unheard.remote.reading import local_path
 
 DIGITS = 6
@@ -54,7 +55,11 @@ class Example:
         """Return the samples of the part with their rate, or the path of a whole file."""
         if self.start is None or self.end is None:
             return self.path
-        return read(self.path, start=self.start, seconds=self.end - self.start)
+        wav, rate = read(self.path, start=self.start, seconds=self.end - self.start)
+        if ends_before(last := self.start + len(wav) / rate, self.end):
+            text = f"the example ends at {self.end:g} s, but the file lasts {last:.3f} s; the existing part is used"
+            warn_audio(f"{shown(self.path)}: {text}")
+        return wav, rate
 
 
 @dataclass(frozen=True)

@@ -18,10 +18,10 @@ import numpy as np
 from unheard.audio.archives.members import is_sound_file
 from unheard.audio.waveform import read, stream
 from unheard.data.selections.reading import label_columns
-from unheard.data.tables import read_seconds, refuse_reversed
+from unheard.data.tables import ends_before, read_seconds, refuse_reversed
 from unheard.embedding.embedding_model import PENDING, EmbeddingModel
 from unheard.embedding.job import Options, Sound
-from unheard.errors import AudioError, ConfigError, DataError
+from unheard.errors import AudioError, ConfigError, DataError, shown, warn_audio
 from unheard.read_ahead import WAITING, in_background, read_ahead
 
 SHORTEST = 0.01
@@ -181,10 +181,18 @@ def load_segment(row: SegmentRow, sample_rate: int) -> Segment:
     ------
     AudioError
         When it cannot be read, or begins after the end of the file.
+
+    Warns
+    -----
+    AudioWarning
+        When it ends after the end of the file. The row keeps the end of the table.
     """
     start = row.start or 0.0
     wav, _ = read(row.path, sample_rate, start=start, seconds=None if row.end is None else row.end - start)
     end = round(start + len(wav) / sample_rate, 6)
+    if ends_before(end, row.end):
+        text = f"a segment ends at {row.end:g} s, but the file lasts {end:.3f} s; the existing part is used"
+        warn_audio(f"{shown(row.path)}: {text}")
     return Segment(row.path, start, end if row.end is None else row.end, (wav, sample_rate))
 
 

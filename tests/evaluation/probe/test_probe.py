@@ -272,10 +272,10 @@ def test_reads_a_labels_csv(tmp_path: Path) -> None:
     assert labels.split == ["train", "valid"]
     assert labels.start == [0.5, None]
     assert list(labels.paths) == [tmp_path / "a.wav", tmp_path / "b.wav"]
-    csv.write_text("path,label,known\na.wav,dog|rain,\nb.wav,dog,dog\n")
-    assert read_labels(csv).ternary_targets.tolist() == [[1, 1], [1, -1]]
-    csv.write_text("path,label,known\na.wav,dog|rain,\nb.wav,dog,cat\n")
-    assert read_labels(csv).ternary_targets.tolist() == [[1, 1], [1, -1]]  # no clip has a cat, so it is no class
+    csv.write_text("path,label,known\na.wav,rain,\nb.wav,dog,dog\n")
+    assert read_labels(csv).ternary_targets.tolist() == [[0, 1], [1, -1]]
+    csv.write_text("path,label,known\na.wav,rain,\nb.wav,dog,cat\n")
+    assert read_labels(csv).ternary_targets.tolist() == [[0, 1], [1, -1]]  # no clip has a cat, so it is no class
 
 
 @pytest.mark.parametrize(

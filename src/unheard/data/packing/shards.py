@@ -16,7 +16,8 @@ from unheard.data.corpus import Clip, Corpus, Skipped
 from unheard.data.pack_clip import PackConfig, Packed, transformed
 from unheard.data.shard_layout import HEADER, Frames, Header, Index, Texts, describe
 from unheard.data.shard_writing import finished_shard, write_record, write_shard, write_summary
-from unheard.errors import DataError
+from unheard.data.tables import ends_before
+from unheard.errors import DataError, shown, warn_audio
 from unheard.progress import Track, silent
 
 SHARD_BYTES = 256 * 2**20
@@ -99,7 +100,8 @@ class WrittenShard:
 
 
 def plan_shards(clips: tuple[Clip, ...], config: PackConfig, shard_bytes: int) -> list[ShardClips]:
-    """Assign clips to shards of ``shard_bytes``, from their lengths in the headers."""
+    """Assign clips to shards of ``shard_bytes``, from their lengths in the headers. Warn about clips that end early."""
+    _warn_cut(clips)
     plan: list[ShardClips] = []
     first, planned = 0, 0.0
     for number, clip in enumerate(clips):
@@ -108,6 +110,16 @@ def plan_shards(clips: tuple[Clip, ...], config: PackConfig, shard_bytes: int) -
             plan.append(ShardClips(len(plan), first, clips[first : number + 1]))
             first, planned = number + 1, 0.0
     return plan
+
+
+def _warn_cut(clips: Sequence[Clip]) -> None:
+    cut = [clip for clip in clips if ends_before(clip.start + clip.seconds, clip.end)]
+    if cut:
+        first = cut[0]
+        warn_audio(
+            f"{len(cut)} of {len(clips)} clips end before the end given in the table, so the existing part is used; the"
+            f" first, {shown(first.path)}, ends at {first.start + first.seconds:g} s, not at {first.end:g} s"
+        )
 
 
 def pack_shards(

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from unheard.audio.frontend import band_statistics
 from unheard.audio.waveform import from_array, info, read
 from unheard.data.label_table import Labels
+from unheard.data.tables import ends_before
 from unheard.embedding.embedder import Model
 from unheard.embedding.embedding_model import EmbeddingModel
 from unheard.embedding.external import ExternalModel
@@ -29,7 +30,6 @@ from unheard.weights.checkpoint import SavedModel
 Keep = Callable[[str, Callable[[], NDArray[Any]]], NDArray[Any]]
 BASELINE = "random-tiny"  # what encoders of others are compared with, as in `unheard evaluate`
 RANDOM, LOG_MEL = "random encoder", "log-mel mean+std"
-SLACK = 0.05  # seconds by which a row may exceed its file without a warning; our choice
 
 
 def no_cache(name: str, make: Callable[[], NDArray[Any]]) -> NDArray[Any]:
@@ -159,7 +159,7 @@ def check_clips(labels: Labels, track: Track = silent) -> list[str]:
             bad.append(f"row {row + 2}: starts at {start:g} s, but {path} lasts {seconds:.3f} s")
         elif end is not None and end <= start:
             bad.append(f"row {row + 2}: ends at {end:g} s, which is not after its start at {start:g} s")
-        too_long += end is not None and end > seconds + SLACK
+        too_long += ends_before(seconds, end)
     if bad:
         raise AudioError(
             f"{len(bad)} of {len(labels)} clips cannot be used; correct or remove these rows; the first, {bad[0]}"
