@@ -33,9 +33,10 @@ def test_a_table_of_many_clips_and_classes_is_small_in_memory(tmp_path: Path) ->
     pytest.importorskip("resource")
     (tmp_path / "a.wav").touch()
     with (tmp_path / "labels.csv").open("w") as file:
-        file.write("path,label,split\n")
+        file.write("path,start,label,split\n")
         for clip in range(CLIPS):
-            file.write(f"a.wav,name {clip % CLASSES}|name {clip * 7 % CLASSES},{'train' if clip % 100 else 'test'}\n")
+            labels = f"name {clip % CLASSES}|name {clip * 7 % CLASSES}"
+            file.write(f"a.wav,{clip},{labels},{'train' if clip % 100 else 'test'}\n")
     output = subprocess.run(
         [sys.executable, "-c", READ, str(tmp_path / "labels.csv")], check=True, capture_output=True, text=True
     ).stdout

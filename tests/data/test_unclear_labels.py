@@ -171,6 +171,24 @@ def test_annotation_without_an_absent_class_is_refused(rows: tuple[str, ...], fo
         read_labels(table(folder, *rows, header="path,label,known"))
 
 
+@pytest.mark.parametrize(
+    ("rows", "place", "count"),
+    [
+        (("0.wav,a,,", "1.wav,b,,", "0.wav,b,,"), "0.wav is in the rows 2, 4", 1),
+        (("0.wav,a|b,,1", "1.wav,c,0,", "0.wav,b,,1", "1.wav,b,0,"), "0.wav is in the rows 2, 4", 2),
+    ],
+)
+def test_a_clip_in_several_rows_with_different_labels_is_refused(rows, place, count, folder: Path) -> None:  # type: ignore[no-untyped-def]
+    message = rf"{place} with different labels \({count} such clips\); write all labels of a clip in one row"
+    with pytest.raises(DataError, match=message):
+        read_labels(table(folder, *rows, header="path,label,start,end"))
+
+
+def test_equal_rows_and_other_parts_of_a_file_are_no_contradiction(folder: Path) -> None:
+    rows = ("0.wav,a,,", "0.wav,a,,", "0.wav,b,0.1,", "0.wav,a,0.1,0.2", "1.wav,b|a,,", "1.wav,a|b,,")
+    assert len(read_labels(table(folder, *rows, header="path,label,start,end"))) == 6
+
+
 @pytest.mark.parametrize("column", ["label", "caption"])
 def test_a_corpus_refuses_words_for_an_empty_cell(column: str, tmp_path: Path) -> None:
     soundfile.write(tmp_path / "a.wav", np.full(8000, 0.1), 16000)

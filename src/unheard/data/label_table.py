@@ -27,7 +27,14 @@ from unheard.audio.folders import missing_files
 from unheard.audio.waveform import read_channels
 from unheard.data.class_sets import AnnotatedClasses, ClassSets, Index
 from unheard.data.selections.reading import label_columns
-from unheard.data.tables import EMPTY_WORDS, read_seconds, refuse_empty_word, refuse_reversed, refuse_two_forms
+from unheard.data.tables import (
+    EMPTY_WORDS,
+    read_seconds,
+    refuse_empty_word,
+    refuse_reversed,
+    refuse_two_forms,
+    refuse_two_labels,
+)
 from unheard.errors import DataError
 
 SPLITS = {
@@ -209,6 +216,7 @@ def read_labels(path: Path | str, least: int = 2) -> Labels:
     for number, (begin, last) in enumerate(zip(start, end, strict=True), start=2):
         if last is not None:
             refuse_reversed(begin, last, f"{path}: row {number}")
+    refuse_two_labels(path, table["path"], (start, end), [numbers[text] for text in texts])
     known = known_classes(table.get("known", empty), classes, target)
     _refuse_only_positive(path, known, target)
     multilabel = known is not None or bool((target.sizes != 1).any())

@@ -5,9 +5,12 @@ from __future__ import annotations
 import csv
 import math
 import unicodedata
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from unheard.errors import DataError, RemoteError, shown
 from unheard.remote.reading import local_path
@@ -69,6 +72,54 @@ def refuse_empty_word(text: str, where: str) -> None:
         raise DataError(
             f"{where} is {text!r}, which programs write for an empty cell; empty the cell, or give another name"
         )
+
+
+def refuse_two_labels(
+    path: Path, files: Sequence[str], times: Sequence[Sequence[float | None]], labels: Sequence[tuple[int, ...]]
+) -> None:
+    """Refuse a clip that is in several rows with different labels, as where each label has a row of its own.
+
+    Each row would count as a clip that lacks the labels of the others.
+
+    Parameters
+    ----------
+    path : Path
+        Table, for the message.
+    files, labels : sequence
+        File, and numbers of the classes, of each row.
+    times : sequence of sequences
+        Starts and ends; None for those of the file.
+
+    Raises
+    ------
+    DataError
+        With the first such clip.
+    """
+    clip = _numbered(files)
+    for column in times:
+        clip = _pairs(clip, _numbered(column))
+    labelled = _pairs(clip, _numbered(labels))
+    clips = clip[np.unique(labelled, return_index=True)[1]]  # once for each of its different labels
+    several = np.flatnonzero(np.bincount(clips) > 1)
+    if len(several):
+        same = np.flatnonzero(np.isin(clip, several))
+        first = same[clip[same] == clip[same[0]]]
+        raise DataError(
+            f"{path}: {shown(files[first[0]])} is in the rows {', '.join(str(row + 2) for row in first[:3])} with"
+            f" different labels ({len(several)} such clips); write all labels of a clip in one row, joined by"
+            " |, or correct them"
+        )
+
+
+def _numbered(values: Sequence[Any]) -> NDArray[np.int64]:
+    """Return the number of each value among the different ones."""
+    place: dict[Any, int] = {}
+    return np.fromiter((place.setdefault(value, len(place)) for value in values), np.int64, len(values))
+
+
+def _pairs(one: NDArray[np.int64], two: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the number of each pair of numbers among the different ones."""
+    return np.unique(one * (two.max(initial=0) + 1) + two, return_inverse=True)[1].reshape(-1)
 
 
 def refuse_two_forms(names: Iterable[str], where: str) -> None:
