@@ -168,3 +168,10 @@ def test_a_clip_that_ends_after_its_file_is_named_when_it_is_packed(folder: Path
     with pytest.warns(AudioWarning, match=text) as found:
         store = pack(open_corpus(folder / "list.csv"), LogMelConfig())
     assert len(found) == 1 and len(store) == 3
+
+
+@pytest.mark.parametrize("split", ["testing", "Evaluation", "held-out"])
+def test_a_split_with_another_name_is_refused_because_it_may_be_a_test_split(split: str, folder: Path) -> None:
+    (folder / "list.csv").write_text(f"path,split\na.wav,training\nb/two.flac,{split}\n")
+    with pytest.raises(DataError, match=f"split of b/two.flac is '{split.lower()}'; use train, valid or test"):
+        open_corpus(folder / "list.csv")

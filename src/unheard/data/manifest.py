@@ -28,6 +28,9 @@ COLUMNS = ("path", "package", "version", "member", "sha256", "seconds", "domain"
 HELD_OUT = frozenset({"test", "valid", "validation", "val", "dev", "eval"})
 """Values of the column ``split`` whose rows are not used in pre-training."""
 
+TRAINED = frozenset({"", "train", "training"})
+"""Values of the column ``split`` whose rows are used in pre-training."""
+
 YES, NO = frozenset({"1", "1.0", "true", "yes"}), frozenset({"", "0", "0.0", "false", "no"})
 """Values of the column ``heldout``, in lower case."""
 
@@ -92,9 +95,14 @@ def held_out(row: Mapping[str, str], table: Path) -> bool:
     Raises
     ------
     DataError
-        When ``heldout`` is not one of `YES` or `NO`.
+        When ``heldout`` is not one of `YES` or `NO`, or ``split`` not one of `HELD_OUT` or `TRAINED`.
     """
-    return _marked(row, table) or row.get("split", "").strip().lower() in HELD_OUT
+    split = row.get("split", "").strip().lower()
+    if split not in HELD_OUT | TRAINED:
+        raise DataError(
+            f"{table}: split of {shown(row['path'])} is {split!r}; use train, valid or test, or leave it empty"
+        )
+    return _marked(row, table) or split in HELD_OUT
 
 
 def _marked(row: Mapping[str, str], table: Path) -> bool:
