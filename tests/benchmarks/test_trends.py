@@ -31,8 +31,9 @@ def tasks(tmp_path_factory: pytest.TempPathFactory) -> Path:
             rows[task].append(f"{number}.wav,{name},test,{name}{number % 3}")
     for task, lines in rows.items():
         soundfile.write(folder / task / "short.wav", np.zeros(100), RATE)
+        soundfile.write(folder / task / "other.wav", 0.3 * noise, RATE)
         known = "effect" if task == parts else "organ"
-        lines += [f"short.wav,{known},test,x", f"0.wav,{known},train,y", "1.wav,other,test,z"]
+        lines += [f"short.wav,{known},test,x", f"0.wav,{known},train,y", "other.wav,other,test,z"]
         (folder / task / "labels.csv").write_text("\n".join(lines) + "\n")
     return folder
 

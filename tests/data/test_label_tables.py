@@ -106,9 +106,10 @@ def test_labels_are_the_names_in_each_cell(
         written = [f"{first}{name}{second}" for name in (names + names[:1] if repeated else names)]
         return "|".join(written + [third] * (empty == 1)) if written else fourth
 
-    header = [f"{first}path{second}", f"label{third}", f"group{fourth}"]
-    records = [header, *([path, cell(names), f"{third}{group}{fourth}"] for path, names, group in rows)]
-    records += [["", "", ""]] * empty  # spreadsheets leave rows of commas
+    header = [f"{first}path{second}", f"label{third}", f"group{fourth}", f"{first}start"]
+    records = [header]  # each row is a clip of its own: labels of one clip must be in one row
+    records += [[row[0], cell(row[1]), f"{third}{row[2]}{fourth}", str(at)] for at, row in enumerate(rows)]
+    records += [["", "", "", ""]] * empty  # spreadsheets leave rows of commas
     found = read_labels(write(folder / "labels.csv", records, encoding, line, quoting))
     wanted = plain(
         folder / "plain.csv",

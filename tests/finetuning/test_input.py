@@ -111,9 +111,9 @@ def test_clips_of_one_sample_and_of_many_windows_train_and_choose(folder: Path, 
         "one.wav,a,train",
         "ten.wav,b,train",
         "long.wav,a,train",
-        "one.wav,b,valid",
-        "long.wav,b,valid",
-        "ten.wav,a,test",
+        "one.wav,a,valid",
+        "long.wav,a,valid",
+        "ten.wav,b,test",
     ]
     run = tune(
         folder, tmp_path / "run", rows, recipe=override(find_finetune_recipe(name), [*SHORT, "training.batch_size=9"])
@@ -125,7 +125,7 @@ def test_clips_of_one_sample_and_of_many_windows_train_and_choose(folder: Path, 
 
 
 def test_files_that_cannot_be_read_are_left_out_of_every_side(folder: Path, tmp_path: Path) -> None:
-    rows = [*GOOD, "none.wav,a,train", "broken.wav,a,valid", "none.wav,b,test"]
+    rows = [*GOOD, "none.wav,a,train", "broken.wav,a,valid", "none.wav,a,test"]
     run = tune(folder, tmp_path / "run", rows)
     assert load(run).provenance.trained["clips"] == 6
 

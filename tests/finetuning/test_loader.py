@@ -183,6 +183,6 @@ def test_clips_that_cannot_be_read_are_left_out_and_named(folder: Path, tmp_path
     sounds = sounds_of(folder, file="broken.csv")
     assert sounds.rows.tolist() == [0, 2] and "broken.wav" in sounds.store.skipped[0].path
     assert sounds.target[:].tolist() == [[1, 0], [0, 1]] and sounds.at(np.array([1, 2])).tolist() == [1]
-    (folder / "none.csv").write_text("path,label\nbroken.wav,a\nbroken.wav,b\n")
+    (folder / "none.csv").write_text("path,label,start\nbroken.wav,a,0\nbroken.wav,b,0.1\n")
     with pytest.raises(DataError, match="none of the 2 clips"):
         sounds_of(folder, file="none.csv")

@@ -198,7 +198,7 @@ BAD: dict[str, tuple[list[dict[str, object]], str]] = {
         "row 2 ends at 0.1 s, which is not after",
     ),
     "one clip of a class": (
-        [{"path": f"{i % 2}.wav", "label": int(i == 0)} for i in range(4)],
+        [{"path": f"{i % 2}.wav", "label": int(i == 0), "start": i / 100} for i in range(4)],
         "class '1' has 1 clip; it needs two",
     ),
     "one class to test": (
@@ -206,7 +206,10 @@ BAD: dict[str, tuple[list[dict[str, object]], str]] = {
         "all 2 tested clips are '1'",
     ),
     "class never taught": (
-        [{"path": f"{i % 2}.wav", "label": "abcd"[i], "split": "test" if i > 1 else "train"} for i in range(4)],
+        [
+            {"path": f"{i % 2}.wav", "label": "abcd"[i], "split": "test" if i > 1 else "train", "start": i / 100}
+            for i in range(4)
+        ],
         "missing from the training clips: c, d",
     ),
 }
