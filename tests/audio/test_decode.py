@@ -16,8 +16,9 @@ import soundfile
 
 from unheard.audio.decode import open_sound
 from unheard.audio.folders import find_audio
+from unheard.audio.limits import LOUDEST
 from unheard.audio.mpeg import measure
-from unheard.audio.waveform import LOUDEST, checked_rate, from_array, info, read, stream
+from unheard.audio.waveform import checked_rate, from_array, info, read, stream
 from unheard.errors import AudioError, AudioWarning, shown, utf8
 
 RATE = 16000

@@ -17,6 +17,7 @@ from unheard.api import report
 from unheard.audio.frontend import Statistics
 from unheard.cli import main
 from unheard.config import override
+from unheard.embedding.classify import classifier_of
 from unheard.embedding.loading import load
 from unheard.errors import AudioError, CheckpointError, ConfigError
 from unheard.files import read_json, write_json
@@ -113,13 +114,14 @@ def test_test_clips_are_scored_and_written_down(run: Path) -> None:
 
 def test_logits_of_channels_and_folds_are_averaged(stereo: Path, folder: Path) -> None:
     tuned = open_finetuned(stereo)
-    assert [channel for _, channel in tuned.members] == [name for name in ("left", "right", "mid") for _ in range(3)]
+    chosen = [classifier_of(model).config.channel for model in tuned.members]
+    assert chosen == [name for name in ("left", "right", "mid") for _ in range(3)]
     sound = folder / "4.wav"
     left, right = (soundfile.read(sound, dtype="float32")[0][:, side] for side in (0, 1))
     channels = {"left": left, "right": right, "mid": (left + right) / 2}
     alone = [
-        next(ClassifierEnsemble([(model, "mix")]).logits([(channels[channel], 16000)]))[1]
-        for model, channel in tuned.members
+        next(ClassifierEnsemble([model]).logits([(channels[channel], 16000)]))[1]
+        for model, channel in zip(tuned.members, chosen, strict=True)
     ]
     assert np.allclose(next(tuned.logits([sound]))[1], np.mean(alone, axis=0), atol=1e-4)
 

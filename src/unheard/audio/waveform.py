@@ -23,7 +23,7 @@ from numpy.typing import ArrayLike
 
 from unheard.audio.decode import open_sound
 from unheard.audio.decoder import Decoder
-from unheard.audio.limits import RATES
+from unheard.audio.limits import RATES, checked_samples, full_scale
 from unheard.errors import AudioError, shown, warn_audio
 
 Channel = Literal["mix", "left", "right", "mid"]
@@ -32,13 +32,8 @@ Waveform = Float32[np.ndarray, " S"]
 MAX_CHANNELS = 64
 """An array with more rows than this is assumed to be (samples, channels) and refused (our choice)."""
 
-LOUDEST = 32.0
-"""Largest accepted sample: 30 dB over full scale (our choice)."""
-
 BLOCK = 1 << 20
 """Samples of each channel that are decoded at once."""
-
-_INTEGER_SCALE = {"int16": 2.0**15, "int32": 2.0**31}
 
 
 @dataclass(frozen=True)
@@ -130,7 +125,9 @@ def read(
     """
     with open_sound(path) as file:
         rate, weights = file.sample_rate, _weights(channel, file.channels)
-        wav = _checked(np.concatenate([block @ weights for block in _part(file, start, seconds)]), shown(path), rate)
+        wav = checked_samples(
+            np.concatenate([block @ weights for block in _part(file, start, seconds)]), shown(path), rate
+        )
     return (wav, rate) if sample_rate is None else (_resample(wav, rate, sample_rate), sample_rate)
 
 
@@ -182,7 +179,7 @@ def stream(
         resampler = soxr.ResampleStream(rate, target, 1, dtype="float32", quality="HQ") if target != rate else None
         given, done = 0, 0
         for native, more in _blocks(file, max(1, round(block_seconds * rate))):
-            wav = _checked(native @ weights, shown(path), rate, done)
+            wav = checked_samples(native @ weights, shown(path), rate, done)
             done += len(native)
             block = wav if resampler is None else resampler.resample_chunk(wav, last=not more)
             given += len(block)
@@ -225,9 +222,8 @@ def from_array(wav: ArrayLike, sample_rate: int, target_rate: int | None = None,
         For any other shape or type, an empty array, a rate outside `RATES`, or invalid samples.
     """
     samples = np.asarray(wav)
-    name, where = samples.dtype.name, f"an array of shape {samples.shape}"
-    if name not in _INTEGER_SCALE and samples.dtype.kind != "f":
-        raise AudioError(f"{where} holds {name} values; give floats in [-1, 1], int16 or int32")
+    where = f"an array of shape {samples.shape}"
+    scale = full_scale(samples, where)
     if samples.ndim not in (1, 2) or samples.size == 0:
         raise AudioError(f"{where} is not a waveform; give (samples,) or (channels, samples) with at least one sample")
     if samples.ndim == 2 and samples.shape[0] > MAX_CHANNELS:
@@ -235,8 +231,8 @@ def from_array(wav: ArrayLike, sample_rate: int, target_rate: int | None = None,
             f"{where} has more than {MAX_CHANNELS} channels; give (channels, samples), perhaps by transposing it"
         )
     rate = checked_rate(sample_rate, where)
-    native = np.atleast_2d(samples).T.astype(np.float32) / np.float32(_INTEGER_SCALE.get(name, 1.0))
-    mono = _checked(native @ _weights(channel, native.shape[1]), where, rate)
+    native = np.atleast_2d(samples).T.astype(np.float32) / np.float32(scale)
+    mono = checked_samples(native @ _weights(channel, native.shape[1]), where, rate)
     return _resample(mono, rate, target_rate or rate)
 
 
@@ -270,24 +266,6 @@ def _weights(channel: Channel, channels: int) -> Float32[np.ndarray, " C"]:
     }[channel]
     weights[taken] = 1.0 / len(weights[taken])
     return weights
-
-
-def _checked(wav: Waveform, name: str, sample_rate: int, offset: int = 0) -> Waveform:
-    """Return ``wav`` unless a sample is NaN, infinite or far outside [-1, 1]."""
-    low, high = float(wav.min(initial=0.0)), float(wav.max(initial=0.0))
-    if -LOUDEST <= low and high <= LOUDEST:
-        return wav
-    bad = np.flatnonzero(~(np.abs(wav) <= LOUDEST))
-    where, peak = f"the first at {(offset + int(bad[0])) / sample_rate:.3f} s", float(np.max(np.abs(wav)))
-    if not np.isfinite(peak):
-        raise AudioError(f"{name}: {len(bad)} samples are not finite numbers, {where}; export it again from its source")
-    if peak <= _INTEGER_SCALE["int16"] * 1.01:
-        advice = "these look like 16-bit integers stored as floats; divide them by 32768"
-    else:
-        advice = "it is damaged or badly scaled; export it again from its source"
-    raise AudioError(
-        f"{name}: {len(bad)} samples are louder than {LOUDEST:g} times full scale (peak {peak:.3g}), {where}; {advice}"
-    )
 
 
 def _resample(wav: Waveform, rate: int, target: int) -> Float32[np.ndarray, " R"]:

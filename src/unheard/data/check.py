@@ -34,7 +34,8 @@ from jaxtyping import Float32, Float64
 from unheard.audio.archives.members import byte_size
 from unheard.audio.decode import open_sound
 from unheard.audio.folders import find_sounds
-from unheard.audio.waveform import LOUDEST, AudioInfo
+from unheard.audio.limits import LOUDEST
+from unheard.audio.waveform import AudioInfo
 from unheard.errors import AudioError, shown
 from unheard.progress import Track, silent
 from unheard.remote.listing import is_folder

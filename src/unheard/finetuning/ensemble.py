@@ -12,7 +12,7 @@ import torch
 from jaxtyping import Float32
 
 from unheard.addresses import named
-from unheard.audio.waveform import Channel, from_array, read
+from unheard.audio.waveform import Channel
 from unheard.embedding.classify import by_name, classifier_of, logits_many
 from unheard.embedding.embedder import Model, Precision, Sound
 from unheard.embedding.loading import load_own
@@ -29,8 +29,8 @@ class ClassifierEnsemble:
 
     Parameters
     ----------
-    members : sequence of (Model, Channel)
-        Each model with the channel of a file that is its input.
+    members : sequence of Model
+        Each reads its own channel of a sound, see `ClassifierConfig`.
 
     Raises
     ------
@@ -38,15 +38,15 @@ class ClassifierEnsemble:
         When a model has no classifier.
     """
 
-    def __init__(self, members: Sequence[tuple[Model, Channel]]) -> None:
+    def __init__(self, members: Sequence[Model]) -> None:
         self.members = list(members)
-        for model, _ in self.members:
+        for model in self.members:
             classifier_of(model)
 
     @property
     def labels(self) -> tuple[str, ...]:
         """Classes, in the order of the scores."""
-        return self.members[0][0].labels
+        return self.members[0].labels
 
     @overload
     def predict(self, sound: Sound) -> dict[str, float]: ...
@@ -82,7 +82,7 @@ class ClassifierEnsemble:
         skip : callable, optional
             Called with each sound that cannot be read, which is then skipped. Without it, the error is raised.
         """
-        classifier = classifier_of(self.members[0][0])
+        classifier = classifier_of(self.members[0])
         for sound, logits in self.logits(sounds, skip):
             yield sound, classifier.scores(torch.from_numpy(logits[None]))[0].numpy()
 
@@ -92,7 +92,7 @@ class ClassifierEnsemble:
         """Yield the logits of sounds; see `scores`."""
         waiting = iter(sounds)
         while chunk := list(islice(waiting, CHUNK)):
-            logits = [_logits_by_id(model, channel, chunk, skip) for model, channel in self.members]
+            logits = [{id(sound): row for sound, row in logits_many(model, chunk, skip)} for model in self.members]
             for sound in chunk:
                 if all(id(sound) in each for each in logits):
                     yield sound, np.asarray(np.mean([each[id(sound)] for each in logits], axis=0), np.float32)
@@ -110,8 +110,7 @@ def open_finetuned(path: str | Path, device: str = "auto", precision: Precision 
     """
     run, session = local_model(path), session_of(path)
     if session is None or len(session.members) == 1:
-        channel = "mix" if session is None else session.members[0][1]
-        return ClassifierEnsemble([(load_own(path, device, precision), channel)])
+        return ClassifierEnsemble([load_own(path, device, precision)])
     if not finished(run, session):
         raise CheckpointError(
             f"{named(path)} has models that are not trained yet; continue with: unheard finetune --resume {named(path)}"
@@ -128,7 +127,7 @@ def open_members(
 ) -> ClassifierEnsemble:
     """Open some of the models of a run."""
     return ClassifierEnsemble(
-        [(load_own(session.folder(run, part, channel), device, precision), channel) for part, channel in members]
+        [load_own(session.folder(run, part, channel), device, precision) for part, channel in members]
     )
 
 
@@ -138,25 +137,3 @@ def session_of(path: str | Path) -> FinetuneSession | None:
         return read_session(local_model(path))
     except CheckpointError:
         return None
-
-
-def _logits_by_id(model: Model, channel: Channel, sounds: Sequence[Sound], skip: Skip | None) -> dict[int, np.ndarray]:
-    """Return the logits by ``id`` of each readable sound."""
-    origin: dict[int, Sound] = {}
-    ready: list[Sound] = []
-    for sound in sounds:
-        try:
-            ready.append(sound if channel == "mix" else _channel(sound, channel))
-            origin[id(ready[-1])] = sound
-        except AudioError as error:
-            if skip is None:
-                raise
-            skip(sound, error)
-    on_error: Skip | None = None if skip is None else lambda sound, error: skip(origin[id(sound)], error)
-    return {id(origin[id(sound)]): logits for sound, logits in logits_many(model, ready, on_error)}
-
-
-def _channel(sound: Sound, channel: Channel) -> Sound:
-    if isinstance(sound, str | Path):
-        return read(sound, channel=channel)
-    return from_array(sound[0], sound[1], channel=channel), sound[1]

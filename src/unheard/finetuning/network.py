@@ -15,6 +15,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int
 from torch import Tensor, nn
 
+from unheard.audio.waveform import Channel
 from unheard.devices import to_device
 from unheard.finetuning.augment import AugmentBatch
 from unheard.finetuning.learning_rates import decays, layer_scale
@@ -206,8 +207,8 @@ class FinetuneSetup:
     source: str
 
 
-def begin(saved: SavedModel, start: FinetuneSetup) -> SavedModel:
-    """Return a copy of a trained encoder with a new classifier.
+def begin(saved: SavedModel, start: FinetuneSetup, channel: Channel = "mix") -> SavedModel:
+    """Return a copy of a trained encoder with a new classifier of one channel of a file.
 
     If patch tokens are pooled, the final norm of the encoder is replaced by that of the classifier, as in MaskSpec and
     AudioMAE. The CLS token keeps the final norm of the encoder, or gets one of the classifier if there is none.
@@ -221,8 +222,11 @@ def begin(saved: SavedModel, start: FinetuneSetup) -> SavedModel:
     learner.load_state_dict(
         {name: value for name, value in saved.learner.state_dict().items() if name in own}, strict=False
     )
-    head = ClassifierConfig(start.classes, start.activation, task.pool, "none" if keeps else task.norm)  # type: ignore[arg-type]
-    notes = ("Fine-tuned: the encoder is adapted to these classes, and no decoder matches it any more.",)
+    norm = "none" if keeps else task.norm
+    head = ClassifierConfig(start.classes, start.activation, task.pool, norm, channel=channel)  # type: ignore[arg-type]
+    notes: tuple[str, ...] = ("Fine-tuned: the encoder is adapted to these classes, and no decoder matches it any more.",)
+    if channel != "mix":
+        notes += (f"The input of the classifier is the channel {channel!r} of a sound, not the mean of all channels.",)
     origin = Provenance(
         f"{start.source}, fine-tuned with unheard {__version__}", saved.provenance.licence, {}, notes, encoder_only=True
     )

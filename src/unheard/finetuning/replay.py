@@ -69,7 +69,7 @@ def replay(
         sounds = sounds_of(root, table, saved, channel, session.shared_corpus, engine, report)
     start = FinetuneSetup(recipe, session.classes, session.activation, session.model)
     fold = next(fold for fold in table.parts if fold.name == part)
-    trainer = FinetuneTrainer(folder, begin(saved, start), start, sounds, fold, engine)
+    trainer = FinetuneTrainer(folder, begin(saved, start, channel), start, sounds, fold, engine)
     trainer.prepare(record / CHECKPOINT if first else None)
     loaders = [trainer.loader(range(first, step), rank, processes) for rank in range(processes)]
     for index in range(first, step - 1):

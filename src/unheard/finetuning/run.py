@@ -202,7 +202,7 @@ def _train(
                 f"model      {number + 1} of {len(session.members)}: {session.folder(run, name, channel).name}"
             )
         member = FinetuneTrainer(
-            session.folder(run, name, channel), begin(saved, start), start, sounds, parts[name], engine
+            session.folder(run, name, channel), begin(saved, start, channel), start, sounds, parts[name], engine
         )
         progress: RunState = member.run(callbacks)
         if progress.step < progress.total:

@@ -164,7 +164,7 @@ def _score_into(folder: Path, model: str | Path, labels: str | Path, device: str
             " test"
         )
     tuned = open_finetuned(model, device)
-    activation = classifier_of(tuned.members[0][0]).config.activation
+    activation = classifier_of(tuned.members[0]).config.activation
     table = _align_classes(Path(labels), tuned.labels, activation)
     rows = _tested(table, labels)
     predictions = _predict_rows(tuned, table, rows, track)

@@ -48,6 +48,8 @@ class ClassifierConfig:
     """
     window: Annotated[float, Field(gt=0)] | None = None
     """Seconds of the longest part of a clip that was trained at once; null if that is not known."""
+    channel: Literal["mix", "left", "right", "mid"] = "mix"
+    """Channel of a file, or their mean, that is the input; see `unheard.audio.waveform.read`."""
 
 
 class Classifier(nn.Module):

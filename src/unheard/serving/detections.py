@@ -93,7 +93,7 @@ class Detections:
                         f"there is no classifier {name!r}; save one in the view Label, or serve a fine-tuned model"
                     )
                 self._open[name] = (
-                    RunClassifier(ClassifierEnsemble([(self._model, "mix")]))
+                    RunClassifier(ClassifierEnsemble([self._model]))
                     if name == "model" and isinstance(self._model, Model)
                     else open_classifier(self._folder / name, "cpu")
                 )

@@ -81,6 +81,31 @@ def test_auto_model_equals_embed_for_every_row_of_a_batch(registered: Any, kind:
         extractor(sounds[0], sampling_rate=8000)
 
 
+def test_integers_are_scaled_and_padding_on_either_side_is_left_out(registered: Any, tmp_path: Path) -> None:
+    from transformers import AutoFeatureExtractor, AutoModel
+
+    model, sounds = made("log-mel"), waves()
+    model.save_pretrained(tmp_path / "hf")
+    extractor = AutoFeatureExtractor.from_pretrained(tmp_path / "hf")
+    other = AutoModel.from_pretrained(tmp_path / "hf").eval()
+    expected = [model.embed((wav, model.sample_rate)) for wav in sounds]
+    with torch.inference_mode():
+        extractor.padding_side = "left"
+        left = other(**extractor(sounds, return_tensors="pt"))
+        for row, found in enumerate(expected):
+            np.testing.assert_allclose(left.pooler_output[row], found.scene, atol=1e-4)
+            np.testing.assert_allclose(left.last_hidden_state[row, : len(found.frames)], found.frames, atol=1e-4)
+        integers = (sounds[2] * 2**15).astype(np.int16)
+        np.testing.assert_allclose(extractor(integers)["input_values"][0], integers / 2**15)
+        for bad, message in ((integers * 1.0, "divide them by 32768"), (sounds[2] * np.nan, "not finite")):
+            with pytest.raises(ValueError, match=message):
+                extractor(bad)
+        with pytest.raises(ValueError, match="int64 values"):
+            extractor(integers.astype(int))
+        with pytest.raises(ValueError, match="zeros within"):
+            other(torch.zeros(1, 4), torch.tensor([[1, 0, 1, 1]]))
+
+
 @pytest.mark.parametrize("kind", ["kaldi-fbank", "maskspec"])
 def test_the_pipeline_classifies(registered: Any, kind: str, tmp_path: Path) -> None:
     from transformers import pipeline

@@ -104,8 +104,8 @@ def open_scorer(name: str, device: str, precision: Precision = "float32", words:
             raise ConfigError(
                 'this model was trained with captions and has no fixed classes; give them with --labels "dog, rain"'
             )
-        tuned = ClassifierEnsemble([(model, "mix")])
-    return FileScorer(name, tuned.labels, tuple(model for model, _ in tuned.members), tuned)
+        tuned = ClassifierEnsemble([model])
+    return FileScorer(name, tuned.labels, tuple(tuned.members), tuned)
 
 
 def best(labels: Sequence[str], scores: np.ndarray, top: int) -> list[tuple[str, float]]:

@@ -79,13 +79,14 @@ class RunClassifier:
     """
 
     def __init__(self, ensemble: ClassifierEnsemble, source: str = "") -> None:
-        if single := sorted({channel for _, channel in ensemble.members if channel != "mix"}):
+        channels = {classifier_of(model).config.channel for model in ensemble.members}
+        if single := sorted(channels - {"mix"}):
             raise ConfigError(
-                f"this run has models of the channels {', '.join(single)}, but windows are cut from the mean of all"
-                " channels; fine-tune a run with the setting task.channels of the recipe, which is mix"
+                f"the input of this classifier is {', '.join(single)} of a sound, but windows are cut from the mean of"
+                ' all channels; fine-tune with task.channels=["mix"]'
             )
         self.ensemble, self.source = ensemble, source
-        self._models = [model for model, _ in ensemble.members]
+        self._models = ensemble.members
 
     @property
     def labels(self) -> tuple[str, ...]:

@@ -11,7 +11,9 @@ They are written without transformers.
 
 from __future__ import annotations
 
+import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -41,6 +43,9 @@ from unheard.weights.tensors import read_tensors
 
 ENCODER = "model.encoder."  # prefix of its weights in a model folder
 BASE = "unheard."  # prefix of the encoder's model within a classifier, as transformers names it
+STANDARD = ("labels", "activation", "thresholds")
+"""Fields of a classifier that are id2label and problem_type of transformers; thresholds stand with their weights."""
+RETRAINED = "The thresholds were left out: the classifier was changed after the export."
 AUTO = {"AutoConfig": "UnheardConfig", "AutoModel": "UnheardModel"}
 
 
@@ -103,11 +108,16 @@ def open_hf(folder: Path) -> SavedModel:
         recipe, statistics = read_recipe(ours["recipe"]), from_json(Statistics, ours["statistics"])
         _refuse_unfit(statistics, recipe.frontend.n_mels)
         provenance = replace(from_json(Provenance, ours["provenance"]), encoder_only=True)
-        head = from_json(ClassifierConfig, _head(config)) if _classifies(config) else None
         tensors = {
             name if name.startswith(CLASSIFIER) else "model." + name.removeprefix(BASE): value
             for name, value in read_tensors(folder / WEIGHTS).items()
         }
+        head = from_json(ClassifierConfig, _head(config)) if _classifies(config) else None
+        if head is not None and (stored := ours.get("thresholds")):
+            if stored["weights"] == _digest(tensors):
+                head = replace(head, thresholds=tuple(stored["values"]))
+            else:
+                provenance = replace(provenance, notes=(*provenance.notes, RETRAINED))
         learner, classifier = build_for(recipe, head, tensors, str(folder), encoder_only=True)
     except (KeyError, ConfigError) as error:
         raise CheckpointError(
@@ -196,10 +206,13 @@ def _config(saved: SavedModel, code: bool) -> dict[str, Any]:
             "statistics": to_json(saved.statistics), "provenance": to_json(saved.provenance),
         },
     }  # fmt: skip
+    if head is not None and head.config.thresholds:
+        stored = {"values": list(head.config.thresholds), "weights": _digest(_tensors(saved))}
+        config["unheard"]["thresholds"] = stored
     if head is not None:
         several = head.config.activation == "sigmoid"
         config |= {
-            "classifier": {"pool": head.config.pool, "norm": head.config.norm},
+            "classifier": {name: value for name, value in to_json(head.config).items() if name not in STANDARD},
             "id2label": {str(index): label for index, label in enumerate(labels)},
             "label2id": {label: index for index, label in enumerate(labels)},
             "problem_type": f"{'multi' if several else 'single'}_label_classification",
@@ -226,6 +239,14 @@ def _tensors(saved: SavedModel) -> dict[str, Tensor]:
     if saved.classifier is not None:
         found |= {CLASSIFIER + name: value for name, value in saved.classifier.state_dict().items()}
     return {name: value.detach().cpu().contiguous().clone() for name, value in found.items()}
+
+
+def _digest(tensors: Mapping[str, Tensor]) -> str:
+    """Return a hash of the weights of the classifier: thresholds hold for these weights only."""
+    digest = hashlib.sha256()
+    for name in sorted(name for name in tensors if name.startswith(CLASSIFIER)):
+        digest.update(tensors[name].cpu().contiguous().view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
 
 
 def _classifies(config: dict[str, Any]) -> bool:

@@ -25,6 +25,8 @@ from transformers import (
 from transformers.modeling_outputs import BaseModelOutputWithPooling, SequenceClassifierOutput
 
 from unheard.audio.frontend_kinds import FRONTENDS
+from unheard.audio.limits import checked_samples, full_scale
+from unheard.errors import AudioError
 from unheard.model.classification import clip_losses
 from unheard.model.classifier import Classifier, ClassifierConfig
 from unheard.model.encoder import Encoder
@@ -73,19 +75,28 @@ class UnheardFeatureExtractor(SequenceFeatureExtractor):  # type: ignore[misc]
         Raises
         ------
         ValueError
-            When the sample rate is not that of the model, or a waveform is empty or has several channels.
+            When the sample rate is not that of the model, or a waveform is empty, has several channels, is not of
+            floats, int16 or int32, or holds invalid samples.
         """
         if sampling_rate is not None and sampling_rate != self.sampling_rate:
             raise ValueError(f"the model takes {self.sampling_rate} Hz, not {sampling_rate} Hz; resample the waveform")
         single = isinstance(raw_speech, np.ndarray | Tensor) and raw_speech.ndim == 1
         single = single or (isinstance(raw_speech, list | tuple) and np.ndim(raw_speech[0]) == 0)
-        waves = [np.asarray(wave, np.float32) for wave in ([raw_speech] if single else raw_speech)]
-        for wave in waves:
-            if wave.ndim != 1 or not len(wave):
-                raise ValueError(f"a waveform must have one channel and a sample or more, not the shape {wave.shape}")
+        waves = [self._wave(np.asarray(wave)) for wave in ([raw_speech] if single else raw_speech)]
         batch = BatchFeature({"input_values": waves})
         found = self.pad(batch, padding=padding, return_attention_mask=True, return_tensors=return_tensors, **others)
         return found
+
+    def _wave(self, given: np.ndarray) -> np.ndarray:
+        """Return a waveform as float32 in [-1, 1], as `from_array` does."""
+        if given.ndim != 1 or not len(given):
+            raise ValueError(f"a waveform must have one channel and a sample or more, not the shape {given.shape}")
+        where = f"a waveform of {len(given)} samples"
+        try:
+            wave = given.astype(np.float32) / np.float32(full_scale(given, where))
+            return checked_samples(wave, where, self.sampling_rate)
+        except AudioError as error:
+            raise ValueError(str(error)) from error
 
 
 class UnheardPreTrainedModel(PreTrainedModel):  # type: ignore[misc]
@@ -170,15 +181,26 @@ class UnheardForAudioClassification(UnheardPreTrainedModel):
 
 
 def embed_rows(whole: WaveformModel, wav: Tensor, mask: Tensor | None) -> tuple[Tensor, Tensor, Tensor | None]:
-    """Return frames (B, T, D'), zero after the end of each waveform, scene vectors (B, D') and CLS outputs (B, D)."""
-    lengths = [wav.shape[1]] * len(wav) if mask is None else [max(1, int(each)) for each in mask.sum(dim=1)]
-    if len(set(lengths)) == 1:
-        return whole.embed(wav[:, : lengths[0]].float())
-    rows = [whole.embed(row[None, :length].float()) for row, length in zip(wav, lengths, strict=True)]
+    """Return frames (B, T, D'), zero after the end of each waveform, scene vectors (B, D') and CLS outputs (B, D).
+
+    The padding that the mask describes is before or after a waveform; frames begin with the waveform.
+    """
+    parts = [slice(0, wav.shape[1])] * len(wav) if mask is None else [_real(row) for row in mask]
+    if all(part == parts[0] for part in parts):
+        return whole.embed(wav[:, parts[0]].float())
+    rows = [whole.embed(row[None, part].float()) for row, part in zip(wav, parts, strict=True)]
     steps = max(frames.shape[1] for frames, _, _ in rows)
     frames = torch.cat([F.pad(frames, (0, 0, 0, steps - frames.shape[1])) for frames, _, _ in rows])
     cls = [each for _, _, each in rows if each is not None]
     return frames, torch.cat([scene for _, scene, _ in rows]), torch.cat(cls) if cls else None
+
+
+def _real(mask: Tensor) -> slice:
+    """Return the samples of a waveform that are not padding, from its row of the mask; one at least."""
+    first, count = int(mask.long().argmax()), max(1, int(mask.sum()))
+    if not mask[first : first + count].all() and mask.any():
+        raise ValueError("attention_mask has zeros within a waveform; only padding before or after it can be left out")
+    return slice(first, first + count)
 
 
 AutoConfig.register("unheard", UnheardConfig, exist_ok=True)

@@ -17,7 +17,8 @@ OWN_LICENCE = "set by the person who trained the weights"
 def describe(saved: SavedModel) -> dict[str, str]:
     """Return the metadata of an exported model.
 
-    Rates are in Hz, durations in milliseconds; labels are a JSON list in the order of the scores.
+    Rates are in Hz, durations in milliseconds; labels are a JSON list in the order of the scores, channel is the
+    channel of a sound that a classifier takes (mix: the mean of all).
     """
     recipe, front, grid = saved.recipe, build_frontend(saved.recipe.frontend), grid_of(saved.recipe)
     hop_ms = 1000 * front.hop_size / front.sample_rate
@@ -36,6 +37,7 @@ def describe(saved: SavedModel) -> dict[str, str]:
         "unheard_version": __version__,
     }
     if saved.classifier is not None:
+        values["channel"] = saved.classifier.config.channel
         values["labels"] = json.dumps(saved.classifier.config.labels, ensure_ascii=False)
         values["activation"] = saved.classifier.config.activation
     return values
