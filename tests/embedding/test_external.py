@@ -104,6 +104,21 @@ def test_a_scene_of_a_hear_module_is_its_own(levels: Levels) -> None:
         model.embed(clip, layer=1)
 
 
+def test_frames_of_a_hear_module_are_searched_by_frames(
+    levels: Levels, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(  # in another space than the frames
+        levels, "get_scene_embeddings", lambda audio, model: -levels.get_timestamp_embeddings(audio, model)[0].mean(1)
+    )
+    quiet, loud = tmp_path / "quiet.wav", tmp_path / "loud.wav"
+    for file, level in ((quiet, 0.01), (loud, 0.9)):
+        soundfile.write(file, level * np.sign(noise(1.0)), RATE)
+    unheard.embed("hear:levels", [quiet, loud], out := tmp_path / "frames.parquet", frames=True)
+    example = tmp_path / "example.wav"
+    soundfile.write(example, 0.9 * np.sign(noise(0.5)), RATE)
+    assert {Path(hit.path).name for hit in unheard.search(out, like=example, k=10)} == {"loud.wav"}
+
+
 def test_embeddings_that_are_not_finite_are_an_error_of_the_clip(
     levels: Levels, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -57,6 +57,13 @@ def made(file, values, step=3, **columns):
     return EmbeddingTable(file)
 
 
+def test_a_table_with_vectors_that_are_not_finite_is_refused(tmp_path):
+    values = np.eye(8)
+    values[5, 2], values[7, 0] = np.nan, np.inf
+    with pytest.raises(DataError, match=r"vectors that are not finite, the first is row 6; embed"):
+        made(tmp_path / "bad.parquet", values)
+
+
 def test_windows_with_the_sound_of_the_example_come_first(folder):
     hits = unheard.search(folder / "emb.parquet", like=folder / "chirp.wav", k=12)
     assert {hit.start for hit in hits[:2]} == {2.0, 7.0} and len(hits) == 12

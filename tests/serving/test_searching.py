@@ -2,6 +2,7 @@
 
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from tests.serving.conftest import RATE, Served, tone
 from tests.serving.conftest import serve as served_by
 
 import unheard
+from unheard.audio.waveform import read
 from unheard.embedding.table_jobs.audio_progress import IN_MINUTES
 from unheard.serving.folder_vectors import FolderVectors, default_cache
 from unheard.serving.library import Library
@@ -35,6 +37,17 @@ def test_the_vectors_are_those_of_the_model(embedded: Served, served_folder, ser
     sound = embedded.ids()["low/low 05.wav"]
     vector = embedded.client.post("/api/embed", json={"sound": sound}).json()["vector"]
     np.testing.assert_allclose(vector, served_model.embed(served_folder / "low/low 05.wav").scene, atol=1e-5)
+
+
+def test_a_file_longer_than_an_upload_may_be_is_embedded_to_its_end(
+    embedded: Served, served_folder, served_model, monkeypatch
+) -> None:
+    sound, file = embedded.ids()["low/low 05.wav"], served_folder / "low/low 05.wav"
+    monkeypatch.setattr(embedded.bench, "limits", replace(embedded.bench.limits, upload_seconds=0.1))
+    parts = ({"sound": sound, "start": start} for start in (0.0, 0.2))
+    whole, rest = (embedded.client.post("/api/embed", json=part).json()["vector"] for part in parts)
+    np.testing.assert_allclose(whole, served_model.embed(file).scene, atol=1e-5)
+    np.testing.assert_allclose(rest, served_model.embed(read(file, start=0.2)).scene, atol=1e-5)
 
 
 def test_similar_files_come_first_as_on_the_command_line(embedded: Served, served_folder) -> None:

@@ -28,7 +28,7 @@ from unheard.data.tables import ends_before
 from unheard.embedding.embedder import Precision
 from unheard.embedding.embedding_model import EmbeddingModel
 from unheard.embedding.identity import SOURCE, fingerprint, folder_of
-from unheard.embedding.job import Options, Pool, Sound
+from unheard.embedding.job import Options, Sound
 from unheard.embedding.loading import loaded
 from unheard.embedding.table_files import FORMATS, read_blocks, read_identity, vectors
 from unheard.embedding.tables import absolute
@@ -101,7 +101,7 @@ class EmbeddingTable:
     Raises
     ------
     DataError
-        When it does not exist, is damaged, or has no identity, or when its vectors cannot be copied.
+        When it does not exist, is damaged, or has no identity, or when its vectors are not finite or cannot be copied.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -242,7 +242,7 @@ def search(
     opened = table if isinstance(table, EmbeddingTable) else EmbeddingTable(table)
     encoder, options = _model_of(opened, model, device), _options(opened)
     found = [each for _, each in encoder.embed_many([example.sound for example in (*good, *bad)], options)]
-    values = np.stack([embedding.scene for embedding in found])
+    values = np.stack([each.frames.mean(axis=0) if options.frames else each.scene for each in found])
     return opened.search(values[: len(good)], values[len(good) :], k, good)
 
 
@@ -274,10 +274,10 @@ def _model_of(table: EmbeddingTable, model: EmbeddingModel | str | Path | None, 
 
 
 def _options(table: EmbeddingTable) -> Options:
-    """Return the options with which an example becomes one vector like the rows of the table."""
+    """Return the options of an example; for frames, the mean is used: scene vectors of HEAR are of another space."""
     stored = table.identity
-    pool: Pool = "mean" if stored["pool"] == "none" or stored["frames"] else stored["pool"]
-    return Options(stored["layer"], pool, None, False, stored["cls"])
+    framed = stored["pool"] == "none" or bool(stored["frames"])
+    return Options(stored["layer"], "mean" if framed else stored["pool"], None, framed, stored["cls"])
 
 
 def _times(columns: dict[str, Any], rows: int) -> tuple[np.ndarray, np.ndarray]:

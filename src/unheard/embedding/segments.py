@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import Float32
 
 from unheard.audio.archives.members import is_sound_file
 from unheard.audio.waveform import read, stream
@@ -29,6 +30,9 @@ SHORTEST = 0.01
 
 GROUP_SECONDS = 600.0
 """Seconds of audio that are held at once, at most one window more (our choice)."""
+
+Ended = Callable[[str, float], object]
+"""Function that is called with the path of a file that was read to its end, and its seconds."""
 
 Skip = Callable[[str, AudioError], None]
 """Function that is called with the path of a file that cannot be read, and the error."""
@@ -76,26 +80,45 @@ def check_window(window: float, hop: float | None) -> float:
     return window if hop is None else hop
 
 
-def cut_file(path: str, sample_rate: int, window: float, hop: float, after: float = -1.0) -> Iterator[Segment]:
-    """Yield the windows of a file in order of time, in memory that does not grow with its length.
-
-    Windows begin every ``hop`` seconds until one reaches the end of the file. A rest of less than `SHORTEST` that no
-    window holds is left out.
-
-    Parameters
-    ----------
-    sample_rate : int
-        Rate of the samples that are yielded, in Hz.
-    window, hop : float
-        Seconds.
-    after : float
-        Windows that begin up to here are left out.
+def cut_file(
+    path: str, sample_rate: int, window: float, hop: float, after: float = -1.0, ended: Ended | None = None
+) -> Iterator[Segment]:
+    """Yield the windows of a file in order of time, in memory that does not grow with its length; see `cut_blocks`.
 
     Raises
     ------
     AudioError
         When the file cannot be read.
     """
+    yield from cut_blocks(stream(path, sample_rate), path, (sample_rate, window, hop), after, ended)
+
+
+def cut_blocks(
+    blocks: Iterable[Float32[np.ndarray, " _"]],
+    path: str,
+    cut: tuple[int, float, float],
+    after: float = -1.0,
+    ended: Ended | None = None,
+) -> Iterator[Segment]:
+    """Yield the windows of a signal in order of time.
+
+    Windows begin every ``hop`` seconds until one reaches the end of the file. A rest of less than `SHORTEST` that no
+    window holds is left out.
+
+    Parameters
+    ----------
+    blocks : iterable of Float32[ndarray, "_"]
+        Consecutive pieces of the signal.
+    path : str
+        Its name.
+    cut : int, float and float
+        Sample rate in Hz, and seconds of a window and of the hop.
+    after : float
+        Windows that begin up to here are left out.
+    ended : callable, optional
+        Called with the path and the seconds of the whole signal, before its last window.
+    """
+    sample_rate, window, hop = cut
     size, held, begin, index = round(window * sample_rate), np.zeros(0, np.float32), 0, 0
     first = covered = 0  # start of the next window, and end of the latest one, in samples
 
@@ -106,7 +129,7 @@ def cut_file(path: str, sample_rate: int, window: float, hop: float, after: floa
             end = round(start + window if whole else last / sample_rate, 6)
             yield Segment(path, start, end, (held[first - begin : last - begin].copy(), sample_rate))
 
-    for block in stream(path, sample_rate):
+    for block in blocks:
         held = np.concatenate([held, block])
         while (first := round(index * hop * sample_rate)) + size <= begin + len(held):
             yield from segment(first, first + size)
@@ -114,6 +137,8 @@ def cut_file(path: str, sample_rate: int, window: float, hop: float, after: floa
         drop = min(len(held), max(0, first - begin))
         held, begin = held[drop:], begin + drop
     total = begin + len(held)
+    if ended is not None:
+        ended(path, total / sample_rate)
     if index == 0 or total - max(first, covered) >= SHORTEST * sample_rate:
         yield from segment(first, total)
 
@@ -125,6 +150,7 @@ def cut_files(
     hop: float,
     after: Callable[[str], float] = lambda file: -1.0,
     readers: int = 0,
+    ended: Ended | None = None,
 ) -> Iterator[tuple[str, Iterable[Segment]]]:
     """Yield files in order, each with its windows as in `cut_file`; ``readers`` threads read files ahead.
 
@@ -132,7 +158,9 @@ def cut_files(
     windows are taken.
     """
     waiting = windows_ahead(window, readers + 1)
-    return read_ahead(files, lambda file: cut_file(file, sample_rate, window, hop, after(file)), readers, waiting)
+    return read_ahead(
+        files, lambda file: cut_file(file, sample_rate, window, hop, after(file), ended), readers, waiting
+    )
 
 
 def windows_ahead(window: float, queues: int = 1) -> int:

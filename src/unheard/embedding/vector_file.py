@@ -54,8 +54,11 @@ class VectorFile:
         Raises
         ------
         DataError
-            When they cannot be written.
+            When they cannot be written, or one is not finite: it would be similar to nothing, and change all scores.
         """
+        if len(bad := np.flatnonzero(~np.isfinite(values).all(axis=1))):
+            first = f"the first is row {len(self) + int(bad[0]) + 1}"
+            raise DataError(f"{shown(self._table)} has vectors that are not finite, {first}; embed the sounds again")
         rest = values.reshape(-1).view(np.uint8).data
         try:
             while len(rest):

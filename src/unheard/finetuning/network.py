@@ -224,7 +224,9 @@ def begin(saved: SavedModel, start: FinetuneSetup, channel: Channel = "mix") -> 
     )
     norm = "none" if keeps else task.norm
     head = ClassifierConfig(start.classes, start.activation, task.pool, norm, channel=channel)  # type: ignore[arg-type]
-    notes: tuple[str, ...] = ("Fine-tuned: the encoder is adapted to these classes, and no decoder matches it any more.",)
+    notes: tuple[str, ...] = (
+        "Fine-tuned: the encoder is adapted to these classes, and no decoder matches it any more.",
+    )
     if channel != "mix":
         notes += (f"The input of the classifier is the channel {channel!r} of a sound, not the mean of all channels.",)
     origin = Provenance(

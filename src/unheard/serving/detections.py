@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from threading import Lock
@@ -14,10 +15,11 @@ from jaxtyping import Float, Float32
 
 from unheard.embedding.embedder import Model
 from unheard.embedding.embedding_model import EmbeddingModel
+from unheard.embedding.segments import cut_blocks
 from unheard.errors import ConfigError
 from unheard.finetuning.ensemble import CHUNK, ClassifierEnsemble
 from unheard.finetuning.spans.classifier import RunClassifier, WindowClassifier, open_classifier
-from unheard.finetuning.spans.detecting import DetectionPlan
+from unheard.finetuning.spans.detecting import DetectionPlan, window_samples
 from unheard.finetuning.spans.formats import Recording, SpanFormat, write_spans
 from unheard.finetuning.spans.merging import Share, Shares, Span, SpanMerger
 from unheard.weights.checkpoint import is_model
@@ -147,13 +149,10 @@ def _within(found: Recording, folder: str) -> tuple[Span, ...]:
 def _score(classifier: WindowClassifier, plan: DetectionPlan, read: Read) -> Scored:
     rate = classifier.sample_rate
     wav = read(rate)
-    size, step = round(plan.window * rate), plan.hop * rate
-    count = max(1, 1 + int(np.ceil((len(wav) - size) / step - 1e-9)))
-    places = [round(index * step) for index in range(count)]
+    windows = cut_blocks([wav], "", (rate, plan.window, plan.hop))
     shares, found = Shares(), list[Share]()
-    for first in range(0, count, CHUNK):
-        part = places[first : first + CHUNK]
-        scores: Float[np.ndarray, "n C"] = classifier.scores([wav[at : at + size] for at in part])
-        for at, row in zip(part, scores, strict=True):
-            found += list(shares.add(at / rate, min(at + size, len(wav)) / rate, row))
+    while part := list(islice(windows, CHUNK)):
+        scores: Float[np.ndarray, "n C"] = classifier.scores([window_samples(each) for each in part])
+        for each, row in zip(part, scores, strict=True):
+            found += list(shares.add(each.start, each.end, row))
     return Scored(len(wav) / rate, (*found, *shares.finish()))

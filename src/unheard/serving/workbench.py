@@ -137,7 +137,7 @@ class Workbench:
             return info(self.library.path(sound)).seconds
         return self.uploads.get(sound).seconds
 
-    def part(self, sound: str, start: float, seconds: float, sample_rate: int | None = None) -> tuple[Wave, int]:
+    def part(self, sound: str, start: float, seconds: float | None, sample_rate: int | None = None) -> tuple[Wave, int]:
         """Return a part of a sound, mono.
 
         Parameters
@@ -145,6 +145,7 @@ class Workbench:
         sound : str
             Id of an upload or of a file.
         start, seconds : float
+            None: to the end of the sound.
         sample_rate : int, optional
             Hz; default: that of the sound.
 
@@ -164,7 +165,8 @@ class Workbench:
         first = round(start * held.sample_rate)
         if first >= len(held.wav):
             raise AudioError(f"{held.name}: starts at {start:g} s, but the sound lasts {held.seconds:.3f} s")
-        wav = held.wav[first : first + max(1, round(seconds * held.sample_rate))]
+        last = None if seconds is None else first + max(1, round(seconds * held.sample_rate))
+        wav = held.wav[first:last]
         rate = sample_rate or held.sample_rate
         return from_array(wav, held.sample_rate, rate), rate
 
@@ -176,9 +178,8 @@ class Workbench:
 
     def vector(self, sound: str, start: float = 0.0, end: float | None = None) -> Float32[np.ndarray, " D"]:
         """Return the scene embedding of a sound, or of its part from ``start`` to ``end`` in seconds."""
-        most = self.limits.upload_seconds
-        wav, rate = self.part(sound, start, most if end is None else max(0.0, end - start))
-        ((_, found),) = self.model.embed_many([(wav, rate)], Options(frames=False))
+        given = self.part(sound, start, None if end is None else max(0.0, end - start))
+        ((_, found),) = self.model.embed_many([given], Options(frames=False))
         return found.scene
 
     def close(self) -> None:

@@ -40,6 +40,26 @@ def test_a_recording_that_is_shorter_than_a_window_is_one_window(tmp_path: Path)
     assert [(span.start, span.end, span.label) for span in spans] == [(0, 0.3, "low")]
 
 
+@pytest.mark.parametrize("hop", [0.5, 4.0, 1.0])
+def test_a_recording_is_as_long_as_its_file(recording: Path, tmp_path: Path, hop: float) -> None:
+    rest = write_tones(tmp_path / "rest.wav", 3.006, [(0, 1, "low")])  # 6 ms are no window
+    found = unheard.detect(ToneClassifier(), [recording, rest], tmp_path / "out.txt", hop=hop).recordings
+    assert [each.seconds for each in found] == [14.3, 3.006]
+    rows = (tmp_path / "out.txt").read_text().splitlines()
+    assert rows[-1].split("\t")[3] == "14.3"  # times of Raven go on over the files
+
+
+def test_recordings_are_in_the_order_of_the_files_after_resuming(tmp_path: Path) -> None:
+    files = [write_tones(tmp_path / f"{k}.wav", 2.0, [(0, 1, "low")]) for k in range(3)]
+    good = files[0].read_bytes()
+    files[0].write_bytes(b"no sound")
+    assert unheard.detect(ToneClassifier(), files[:2], tmp_path / "out.csv").skipped
+    files[0].write_bytes(good)
+    found = unheard.detect(ToneClassifier(), files, tmp_path / "out.csv", resume=True)
+    assert [each.path for each in found.recordings] == [str(file) for file in files]
+    assert len(unheard.detect(ToneClassifier(), files[2:], tmp_path / "out.csv", resume=True).recordings) == 3
+
+
 def test_every_class_has_its_own_threshold(tmp_path: Path) -> None:
     file = write_tones(tmp_path / "rec.wav", 12.0, [(2.0, 2.4, "high"), (6.0, 6.4, "low")])
     found = unheard.detect(ToneClassifier((0.9, 0.3, 0.45)), file, threshold="auto", hop=0.1)

@@ -133,7 +133,7 @@ def test_in_a_model_of_one_class_only_the_best_class_counts_for_a_threshold() ->
 def test_a_run_of_single_channels_is_refused(place: Path) -> None:
     settings = [*QUICK, "training.steps=2", 'task.channels=["left","right"]']
     run = unheard.finetune(place / "model", place / "labels.csv", place / "two", settings=settings, device="cpu").folder
-    with pytest.raises(ConfigError, match="this run has models of the channels left, right"):
+    with pytest.raises(ConfigError, match="the input of this classifier is left, right of a sound"):
         open_classifier(run, "cpu")
 
 

@@ -63,6 +63,7 @@ class _End:
 
     path: str
     error: str = ""
+    seconds: float = 0.0
 
 
 def plan_detection(
@@ -149,7 +150,7 @@ def detect_recordings(
         for item in group:
             current = current or _Open(item.path, plan.decision, observe)
             if isinstance(item, _End):
-                yield current.finished(item.error)
+                yield current.finished(item)
                 current = None
                 continue
             scores = next(found)
@@ -182,9 +183,11 @@ class _Open:
         """Leave out the rest of the recording."""
         self.error = self.error or reason
 
-    def finished(self, error: str) -> Recording:
+    def finished(self, end: _End) -> Recording:
         """Return the recording with its spans in order of time."""
-        self.fail(error)
+        self.fail(end.error)
+        if not self.error:
+            self.seconds = end.seconds
         self._merge(self._shares.finish())
         spans = sorted([*self._spans, *self._merger.finish()], key=lambda span: (span.start, span.end, span.label))
         kept = f"; its detections up to {self.seconds:g} s are kept" if self.error and self.seconds else ""
@@ -193,10 +196,12 @@ class _Open:
 
 def _items(files: Iterable[str], sample_rate: int, plan: DetectionPlan, readers: int) -> Iterator[Segment | _End]:
     """Yield the windows of all files, and the end of each."""
-    for file, segments in cut_files(files, sample_rate, plan.window, plan.hop, readers=readers):
+    seconds: dict[str, float] = {}
+    cut = cut_files(files, sample_rate, plan.window, plan.hop, readers=readers, ended=seconds.__setitem__)
+    for file, segments in cut:
         try:
             yield from segments
-            yield _End(file)
+            yield _End(file, seconds=round(seconds.pop(file), 6))
         except AudioError as error:
             yield _End(file, str(error).removeprefix(f"{file}: "))
 
@@ -221,14 +226,15 @@ def _groups(items: Iterable[Segment | _End]) -> Iterator[list[Segment | _End]]:
 def _scored(classifier: WindowClassifier, segments: Sequence[Segment]) -> list[Float[np.ndarray, " C"] | AudioError]:
     """Return the scores of windows, or the error of one that cannot be scored."""
     try:
-        return list(classifier.scores([_samples(segment) for segment in segments])) if segments else []
+        return list(classifier.scores([window_samples(segment) for segment in segments])) if segments else []
     except AudioError as error:
         if len(segments) == 1:
             return [error]
         return [result for segment in segments for result in _scored(classifier, [segment])]
 
 
-def _samples(segment: Segment) -> Waveform:
+def window_samples(segment: Segment) -> Waveform:
+    """Return the samples of a window."""
     assert isinstance(segment.sound, tuple), "cut_file gives samples"
     return np.asarray(segment.sound[0], np.float32)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -134,7 +134,7 @@ def run_detection(
             for recording in detect_recordings(classifier, todo, plan, observe, track):
                 journal.add(recording)
                 found[absolute(recording.path)] = recording
-            recordings = tuple(found.values())
+            recordings = _in_order(found, files)
             _refuse_unreadable(recordings)
             format_of(output.out, kind, len(recordings))
             journal.finish(kind, list(recordings), classifier.sample_rate)
@@ -179,7 +179,7 @@ def detect_in_tasks(
 
         def join(parts: Parts) -> DetectionReport:
             with DetectionJournal(out, identity, overwrite=True) as journal:  # of this job, if there is one
-                return _finished(classifier, work.plan, journal, parts)
+                return _finished(classifier, work.plan, journal, parts, files)
 
         here, job = opened_work(classifier, work.plan, track), span_job(out, files, work, identity)
         found = do_array_task(job, here, spread, len(job.items), lambda: locked_file(folder), join)
@@ -191,21 +191,28 @@ def detect_in_tasks(
         if output.overwrite or not left:  # nothing is left after a kill between the join and the end, too
             shutil.rmtree(folder, ignore_errors=True)
         parts = do_tasks(span_job(out, left, work, identity), spread, track) if left else Parts(Plan(folder, [], 0))
-        return _finished(classifier, work.plan, journal, parts)
+        return _finished(classifier, work.plan, journal, parts, files)
 
 
 def _finished(
-    classifier: WindowClassifier, plan: DetectionPlan, journal: DetectionJournal, parts: Parts
+    classifier: WindowClassifier, plan: DetectionPlan, journal: DetectionJournal, parts: Parts, files: Sequence[str]
 ) -> DetectionReport:
     """Write the recordings of earlier jobs and of all parts, and delete the parts."""
     earlier = list(journal.earlier.values())
-    recordings = (*earlier, *stored_recordings(parts))
+    found = {absolute(each.path): each for each in (*earlier, *stored_recordings(parts))}
+    recordings = _in_order(found, files)
     _refuse_unreadable(recordings)
     kind = journal.identity["format"]
     format_of(journal.out, kind, len(recordings))
     journal.finish(kind, list(recordings), classifier.sample_rate)
     parts.plan.discard()
     return DetectionReport(journal.out, recordings, parts.resumed + len(earlier), plan)
+
+
+def _in_order(found: Mapping[str, Recording], files: Sequence[str]) -> tuple[Recording, ...]:
+    """Return recordings by absolute path in the order of the files, after those of earlier jobs of other files."""
+    now = dict.fromkeys(map(absolute, files))
+    return tuple(found[path] for path in (*(path for path in found if path not in now), *now) if path in found)
 
 
 def _identity(classifier: WindowClassifier, plan: DetectionPlan) -> dict[str, object]:
