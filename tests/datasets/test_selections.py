@@ -89,6 +89,19 @@ def test_audacity_files_with_frequencies_and_several_labels(tmp_path: Path) -> N
     assert (labels.start[2], labels.end[2]) == (2.5, 4.5)
 
 
+def test_a_recording_below_the_folder_comes_before_one_of_the_working_directory(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _recording(tmp_path / "set/sounds/first.wav", 5)
+    other = _recording(tmp_path / "here/first.wav", 5)
+    table = tmp_path / "set/all.txt"
+    table.write_text(
+        "Begin Time (s)\tEnd Time (s)\tAnnotation\tBegin File\tFile Offset (s)\n1\t2\tWren\tfirst.wav\t1\n"
+    )
+    monkeypatch.chdir(other.parent)
+    assert [path.resolve() for path in read_labels(table, least=1).paths] == [tmp_path / "set/sounds/first.wav"]
+
+
 def test_tables_that_name_their_recordings(tmp_path: Path) -> None:
     for name in ("first", "second"):
         _recording(tmp_path / f"sounds/{name}.wav", 5)

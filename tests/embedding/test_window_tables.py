@@ -138,6 +138,19 @@ def test_segments_of_a_table(model, folder, tmp_path):
         embed_table(model, [folder], tmp_path / "emb.parquet", resume=True)
 
 
+def test_a_row_to_the_end_is_embedded_beside_one_of_the_same_start(model, folder, tmp_path):
+    (folder / "parts.csv").write_text("path,start,end\na.wav,0,1\n")
+    out, whole = tmp_path / "emb.parquet", [(0, 1), (0, 7.5)]
+    embed_segments_table(model, folder / "parts.csv", out)
+    (folder / "parts.csv").write_text("path,start,end\na.wav,,\na.wav,0,1\n")
+    assert embed_segments_table(model, folder / "parts.csv", out, resume=True).embedded == 1
+    assert [each[1:] for each in rows(out)[0]] == whole
+    assert embed_segments_table(model, folder / "parts.csv", out, resume=True).embedded == 0
+    (folder / "parts.csv").write_text("path,start,end\na.wav,,\na.wav,0,7.5\na.wav,0,1\n")
+    assert embed_segments_table(model, folder / "parts.csv", out, resume=True).embedded == 1
+    assert [each[1:] for each in rows(out)[0]] == [*whole, (0, 7.5)]
+
+
 def test_wrong_windows_and_segments_are_refused(model, folder, tmp_path):
     for wrong in ({"window": 0.0}, {"window": 1.0, "hop": -1.0}, {"window": float("nan")}):
         with pytest.raises(ConfigError, match="must be at least 0.01 seconds"):

@@ -173,10 +173,10 @@ class TableWriter:
         last = self.last_row() if self.identity.get("window") is not None else None
         return set() if last is None else {last[0]}
 
-    def stored_segments(self) -> set[tuple[str, float, float]]:
+    def stored_segments(self) -> list[tuple[str, float, float]]:
         """Return absolute path, start and end of the rows of earlier jobs, for a table with starts and ends."""
         columns = (read_columns(file, ("path", "start", "end")) for file in self._stored)
-        return {(absolute(path), start, end) for rows in columns for path, start, end in zip(*rows, strict=True)}
+        return [(absolute(path), start, end) for rows in columns for path, start, end in zip(*rows, strict=True)]
 
     def add(self, path: str, embedding: np.ndarray, complete: bool = True, **columns: float | np.ndarray) -> None:
         """Append rows of a file: one vector (D,), or several (T, D), with a value or T values for other columns.

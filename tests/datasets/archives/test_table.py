@@ -26,6 +26,7 @@ KEYS = {
     "b/6": {"json": {"label": ["x|y"]}},
     "b/7": {"json": "text"},
     "b/8": {"json": {"label": 0.5}},
+    "c/9": {"json": {"label": 0}, "cls": 7},
 }
 
 
@@ -60,6 +61,7 @@ def test_webdataset(tmp_path: Path) -> None:
         ["tars/train-0.tar/a/2.extra.wav", "dog|rain", "a dog in the rain"],
         ["tars/train-0.tar/b/3.wav", "7", "seven"],
         ["tars/train-0.tar/b/4.wav", "", ""],
+        ["tars/train-0.tar/c/9.wav", "0", ""],
         ["tars/train-1.tar/9.wav", "cat", ""],
     ]
     left = {Path(path).relative_to(tmp_path / "tars").as_posix(): reason for path, reason in report.left_out}
@@ -71,7 +73,7 @@ def test_webdataset(tmp_path: Path) -> None:
         ("train-1.tar", "it ends in x.wav"),
     ):
         assert left.pop(path).startswith(reason)
-    assert not left and (report.clips, report.labelled, report.captioned, report.classes) == (5, 4, 3, 4)
+    assert not left and (report.clips, report.labelled, report.captioned, report.classes) == (6, 5, 3, 5)
 
 
 def test_parquet_with_class_names(tmp_path: Path) -> None:

@@ -176,17 +176,17 @@ def _recording_of(table: Path) -> Path:
 
 
 def _named(table: Path, name: str, by_name: dict[str, list[Path]]) -> Path:
-    """Return the recording that a table of Raven names: at its absolute path, next to the table, or below the
-    folder.
+    """Return the recording that a table of Raven names: at its absolute path, next to the table, below the
+    folder, or, last, in the working directory.
     """
     if Path(name).is_absolute() and Path(name).is_file():
         return Path(name)
     base = PureWindowsPath(name).name  # splits at both kinds of slash
     if (by_table := table.parent / base).is_file():
         return by_table
-    if Path(name).is_file():
-        return Path(name)
     fitting = by_name.get(base, [])
+    if not fitting and Path(name).is_file():
+        return Path(name)
     if len(fitting) != 1:
         problem = "is in several folders" if fitting else "does not exist"
         raise DataError(f"{table}: the recording {base} {problem}; put the table next to its recording")

@@ -37,7 +37,7 @@ def _sample(archive: Archive, key: str) -> dict[str, Any]:
     """Return the annotations of one sample."""
     record = _object(archive, f"{key}.json") if f"{key}.json" in archive else {}
     for ending, field in TEXTS:
-        if key + ending in archive and not record.get(field):
+        if key + ending in archive and record.get(field) in (None, ""):
             record[field] = _text(archive, key + ending).strip()
     return record
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections import Counter
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -45,15 +46,27 @@ def expand(sources: Iterable[str | Path]) -> list[str]:
     return list(once.values())
 
 
-def rows_left(rows: Iterable[SegmentRow], stored: set[tuple[str, float, float]]) -> list[SegmentRow]:
-    """Return the segments that a table lacks; ``stored`` are the absolute path, start and end of its rows."""
-    starts = {(path, start) for path, start, _ in stored}
-    return [
-        row
-        for row in rows
-        if (absolute(row.path), row.start or 0.0, row.end) not in stored
-        and (row.end is not None or (absolute(row.path), row.start or 0.0) not in starts)
-    ]
+def rows_left(rows: Sequence[SegmentRow], stored: Iterable[tuple[str, float, float]]) -> list[SegmentRow]:
+    """Return the segments that a table lacks; ``stored`` are the absolute path, start and end of its rows.
+
+    Each stored row is that of one segment. A segment without an end has a row of its start that is of no other segment.
+    """
+    places = [(absolute(row.path), row.start or 0.0, row.end) for row in rows]
+    there = Counter(stored)
+    found: list[bool] = []
+    for place in places:
+        found.append(place[2] is not None and there[place] > 0)
+        there[place] -= found[-1]
+    to_end = Counter[tuple[str, float]]()
+    for (path, start, _), count in there.items():
+        to_end[path, start] += count
+    left = []
+    for row, (path, start, end), same in zip(rows, places, found, strict=True):
+        if end is None and to_end[path, start] > 0:
+            to_end[path, start] -= 1
+        elif not same:
+            left.append(row)
+    return left
 
 
 def checked_options(options: Options, segments: bool) -> Options:

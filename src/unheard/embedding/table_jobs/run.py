@@ -225,7 +225,7 @@ def _left(job: TableJob, resume: bool, overwrite: bool) -> list[Any]:
     refuse_other_folder([job.out])
     if job.segments:
         columns = read_columns(job.out, ("path", "start", "end"))
-        stored = {(absolute(path), start, end) for path, start, end in zip(*columns, strict=True)}
+        stored = ((absolute(path), start, end) for path, start, end in zip(*columns, strict=True))
         return rows_left(_segments(job), stored)
     done = set(map(absolute, read_paths(job.out)))
     return [file for file in _files(job) if absolute(file) not in done]
