@@ -138,7 +138,7 @@ def test_segments_of_a_table(model, folder, tmp_path):
         embed_table(model, [folder], tmp_path / "emb.parquet", resume=True)
 
 
-def test_a_row_to_the_end_is_embedded_beside_one_of_the_same_start(model, folder, tmp_path):
+def test_a_row_to_the_end_is_not_the_stored_one_of_the_same_start(model, folder, tmp_path):
     (folder / "parts.csv").write_text("path,start,end\na.wav,0,1\n")
     out, whole = tmp_path / "emb.parquet", [(0, 1), (0, 7.5)]
     embed_segments_table(model, folder / "parts.csv", out)

@@ -24,6 +24,9 @@ from unheard.audio.mpeg import measure
 UNKNOWN = (0, 0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF)
 """Sizes that programs write before they know the size, and leave in the file when they are interrupted."""
 
+IGNORED = 4096
+"""Bytes after the declared sound for which there is a note (our choice)."""
+
 
 @dataclass
 class Container:
@@ -93,7 +96,7 @@ def _wav(file: io.BufferedReader, size: int) -> Container:
             head[:4], head[4:8], head[at - 4 : at] = b"RIFF", struct.pack("<I", at - 8 + most), struct.pack("<I", most)
             return Container("its header was never completed; the file is read to its end", bytes(head), at)
         wanted = announced64 if announced64 is not None and length == 0xFFFFFFFF else length
-        return Container(_cut(wanted, there))
+        return Container(_cut(wanted, there) or _ignored(file, "<I", size, at + wanted))
     return Container()
 
 
@@ -111,14 +114,16 @@ def _continues(file: io.BufferedReader, at: int, size: int, length: int) -> bool
 def _aiff(file: io.BufferedReader, size: int) -> Container:
     for name, length, at in _chunks(file, ">I", size):
         if name == b"SSND":
-            return Container("" if length in UNKNOWN else _cut(length, size - at))
+            note = "" if length in UNKNOWN else _cut(length, size - at) or _ignored(file, ">I", size, at + length)
+            return Container(note)
     return Container()
 
 
 def _au(file: io.BufferedReader, size: int) -> Container:
     file.seek(4)
     at, length = struct.unpack(">II", file.read(8).ljust(8, b"\0"))
-    return Container("" if length in UNKNOWN else _cut(length, max(0, size - at)))
+    note = "" if length in UNKNOWN else _cut(length, max(0, size - at)) or _ignored(file, "", size, at + length)
+    return Container(note)
 
 
 _W64_RIFF = b"riff\x2e\x91\xcf\x11\xa5\xd6\x28\xdb\x04\xc1\0\0"
@@ -131,16 +136,16 @@ def _w64(file: io.BufferedReader, size: int) -> Container:
     A chunk begins with 16 bytes of name and 8 bytes of length, which include these 24. Each chunk begins at a multiple
     of 8.
     """
-    at = 40
+    at, note = 40, ""
     while at + 24 <= size:
         file.seek(at)
         name, length = file.read(16), struct.unpack("<Q", file.read(8))[0]
         if name == _W64_DATA:
-            return Container("" if length in UNKNOWN else _cut(length - 24, size - at - 24))
+            note = "" if length in UNKNOWN else _cut(length - 24, size - at - 24)
         if length < 24:
             break
         at += length + -length % 8
-    return Container()
+    return Container(note or _rest(at, size))
 
 
 def _ogg(file: io.BufferedReader, size: int) -> Container:
@@ -154,27 +159,39 @@ def _ogg(file: io.BufferedReader, size: int) -> Container:
     last = tail.rfind(b"OggS")
     if last < 0 or len(tail) <= last + 5 or not tail[last + 5] & 4:
         return Container("it is truncated: its last page does not end the stream")
-    begun = False
-    for kind in _ogg_pages(file):
+    if not _page_is_whole(tail[last:]):
+        return Container("its last page is damaged; some of its sound is missing")
+    begun, kind, end = False, 0, 0
+    for page in _ogg_pages(file):
+        kind, end = page
         if begun and kind & 2:
             return Container(
                 "it holds several streams one after another, and only the first is read; decode and join them to"
                 " get all"
             )
         begun |= not kind & 2
-    return Container()
+    damaged = end < size and not kind & 4  # something else may follow the last page
+    return Container(f"it is damaged after {end} of its {size} bytes; some of its sound is missing" if damaged else "")
 
 
-def _ogg_pages(file: io.BufferedReader) -> Iterator[int]:
-    """Yield the header type of every page up to the first damaged one: 2 in the first page of a stream, 4 in its
-    last.
+def _page_is_whole(content: bytes) -> bool:
+    """Return whether the page at the begin of ``content`` is there and agrees with its CRC-32 (RFC 3533, section 6)."""
+    body = 27 + content[26] if len(content) > 26 else 27
+    page = content[: body + sum(content[27:body])]
+    there = body <= len(content) and len(page) == body + sum(content[27:body])
+    return there and flac.crc(page[:22] + bytes(4) + page[26:], 0x04C11DB7, 32) == int.from_bytes(page[22:26], "little")
+
+
+def _ogg_pages(file: io.BufferedReader) -> Iterator[tuple[int, int]]:
+    """Yield the header type and the end of every page up to the first damaged one: the type is 2 in the first page of a
+    stream, 4 in its last.
     """
     with mapped(file) as content:
         at = 0
         while bytes(content[at : at + 4]) == b"OggS" and at + 27 <= len(content):
-            yield content[at + 5]
-            segments = at + 27 + content[at + 26]
+            kind, segments = content[at + 5], at + 27 + content[at + 26]
             at = segments + sum(content[at + 27 : segments])
+            yield kind, at
 
 
 def _flac(file: io.BufferedReader, size: int) -> Container:
@@ -216,6 +233,22 @@ def _cut(announced: int, there: int) -> str:
     if there >= announced:
         return ""
     return f"it is truncated: its header declares {announced} bytes of audio, it holds {there}"
+
+
+def _ignored(file: io.BufferedReader, kind: str, size: int, at: int) -> str:
+    """Return a note about bytes after the declared sound that are no chunks; ``kind`` is empty where none follow."""
+    at += at % 2 if kind else 0
+    for name, length, begin in _chunks(file, kind, size, at) if kind else ():
+        if not name.isascii() or not name.decode("ascii").isprintable() or begin + length > size:
+            break
+        at = begin + length + length % 2
+    return _rest(at, size)
+
+
+def _rest(at: int, size: int) -> str:
+    if size - at < IGNORED:
+        return ""
+    return f"its header declares too few bytes of audio: {size - at} more follow and are not read; decode it again"
 
 
 class Patched(ReadOnly):

@@ -39,6 +39,10 @@ _FLAC_PIECE = 1 << 12
 
 _SOFT_END = 0.05
 """Seconds that may be missing at the end of a file in one of these formats."""
+
+_RAW = frozenset({"AAC", "AC3", "AMR"})
+"""Formats of FFmpeg without a container: the length is estimated from the bit rate, and can be many times too large."""
+
 _PRIMING = 0.2
 """Seconds by which the declared length of a container may exceed its sound, for samples that prime the codec (our
 choice).
@@ -153,6 +157,8 @@ class _Sndfile(Decoder):
             samples: Float32[np.ndarray, "S C"] = self._file.read(count, dtype="float32", always_2d=True)
             return samples
         except (RuntimeError, ValueError, OSError):
+            if self.frames <= 0 and not self.note:  # otherwise the declared length names what is missing
+                self.note = f"it is truncated: it is damaged after {self.came} samples"
             return np.zeros((0, self.channels), np.float32)
 
     def _ended(self) -> None:
@@ -219,7 +225,7 @@ class _Av(Decoder):
         seconds = (
             float(stream.duration * stream.time_base) if stream.duration else float(self._container.duration or 0) / 1e6
         )
-        self.frames = round(seconds * self.sample_rate)
+        self.frames = 0 if self.format in _RAW else round(seconds * self.sample_rate)
         # the length of the container is that of its longest track
         self._declared = self.frames if stream.duration or len(self._container.streams) == 1 else 0
         self._blocks = self._decode(stream)

@@ -76,7 +76,7 @@ def measure(file: BufferedReader, size: int) -> tuple[int, int] | None:
         first, samples = frame
         if first + samples > info.samples:
             continue
-        complete = first + samples == info.samples or _crc(tail[at:-2], 0x8005, 16) == int.from_bytes(tail[-2:])
+        complete = first + samples == info.samples or crc(tail[at:-2], 0x8005, 16) == int.from_bytes(tail[-2:])
         return info.samples, first + samples if complete else first
     return None
 
@@ -124,7 +124,7 @@ def _frame(header: bytes, info: StreamInfo) -> tuple[int, int] | None:
     extra = {6: 1, 7: 2}.get(size_code, 0)
     samples = _SIZES.get(size_code) or int.from_bytes(header[at : at + extra]) + 1
     at += extra + {12: 1, 13: 2, 14: 2}.get(rate_code, 0)
-    if at >= len(header) or _crc(header[:at], 0x07, 8) != header[at] or samples > info.block:
+    if at >= len(header) or crc(header[:at], 0x07, 8) != header[at] or samples > info.block:
         return None
     return number if header[1] & 1 else number * info.block, samples
 
@@ -141,7 +141,7 @@ def _table(polynomial: int, bits: int) -> list[int]:
     return table
 
 
-def _crc(content: bytes, polynomial: int, bits: int) -> int:
+def crc(content: bytes, polynomial: int, bits: int) -> int:
     """Return the cyclic redundancy check of some bytes, starting from 0, most significant bit first."""
     table, rest, mask = _table(polynomial, bits), 0, (1 << bits) - 1
     for byte in content:

@@ -52,7 +52,7 @@ def rows_left(rows: Sequence[SegmentRow], stored: Iterable[tuple[str, float, flo
     Each stored row is that of one segment. A segment without an end has a row of its start that is of no other segment.
     """
     places = [(absolute(row.path), row.start or 0.0, row.end) for row in rows]
-    there = Counter(stored)
+    there: Counter[tuple[str, float, float | None]] = Counter(stored)
     found: list[bool] = []
     for place in places:
         found.append(place[2] is not None and there[place] > 0)
