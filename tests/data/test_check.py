@@ -105,6 +105,15 @@ def test_the_sound_that_models_get_is_checked(tmp_path: Path) -> None:
     assert "channels cancel" in check(tmp_path).findings["silent"]["antiphase.wav"]
 
 
+def test_sound_in_the_last_moment_is_no_silence_and_floats_above_full_scale_are_named(tmp_path: Path) -> None:
+    late = np.zeros(2 * RATE + 2000)
+    late[-1800:] = 0.5 * np.sin(np.arange(1800) * 0.3)
+    soundfile.write(tmp_path / "late.wav", late, RATE)
+    soundfile.write(tmp_path / "loud.wav", 1.5 * np.sin(np.arange(RATE) * 0.3), RATE, subtype="FLOAT")
+    found = check(tmp_path).findings
+    assert not found["silent"] and found["odd"] == {"loud.wav": "peak of 1.5 times full scale"}
+
+
 def test_a_single_file_is_checked(folder: Path) -> None:
     report = check(folder / "clipped.wav")
     assert report.files == 1 and set(report.findings["clipped"]) == {"clipped.wav"}

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from unheard.audio.frontend import LogMelConfig
+from unheard.audio.frontend import MSM_MAE_16K, LogMelConfig
 from unheard.data.corpus import open_corpus
 from unheard.data.pack import pack
 from unheard.data.tables import read_csv
@@ -60,6 +60,7 @@ def test_rows_kept_for_testing_are_left_out(folder: Path) -> None:
     corpus = open_corpus(folder / "list.csv")
     assert [clip.path for clip in corpus.clips] == ["a.wav", "a.wav"]
     assert corpus.held_out == 2
+    assert pack(corpus, MSM_MAE_16K).header.notes == ["2 held-out clips were left out"]
 
 
 def test_a_fetched_folder_is_read_through_its_manifest(folder: Path) -> None:

@@ -10,6 +10,7 @@ import pytest
 import soundfile
 
 from unheard.audio.frontend import Statistics
+from unheard.cli import main
 from unheard.config import override
 from unheard.embedding.loading import load
 from unheard.errors import DataError
@@ -128,6 +129,18 @@ def test_files_that_cannot_be_read_are_left_out_of_every_side(folder: Path, tmp_
     rows = [*GOOD, "none.wav,a,train", "broken.wav,a,valid", "none.wav,a,test"]
     run = tune(folder, tmp_path / "run", rows)
     assert load(run).provenance.trained["clips"] == 6
+
+
+def test_samples_above_full_scale_are_named(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    loud = np.full(4000, 0.1, np.float32)
+    loud[:40] = 1.7
+    soundfile.write(folder / "loud.wav", loud, 16000, subtype="FLOAT")
+    (folder / "labels.csv").write_text("\n".join(["path,label,split", *GOOD, "loud.wav,a,train"]) + "\n")
+    settings = [each for name in SHORT for each in ("--set", name)]
+    command = ["finetune", str(folder / "model"), str(folder / "labels.csv"), "-o", str(tmp_path / "run")]
+    assert main([*command, "--device", "cpu", *settings]) == 0
+    text = "".join(capsys.readouterr())
+    assert "note       40 samples were above full scale and were clipped; scores are computed from" in text
 
 
 def test_a_loss_that_is_no_number_names_step_and_files(folder: Path, tmp_path: Path) -> None:

@@ -153,14 +153,14 @@ def _packed(packed: Store, out: Path, packing: PackConfig, json: bool, strict: b
             f" {std:.4f}; packed in {named(out)}"
         ),
     ]
-    if packed.header.clipped:
-        lines.append(f"{packed.header.clipped} values were outside the range of {packing.dtype} and were clipped")
+    lines += packed.header.notes
     values = {
         "out": named(out),
         "clips": len(packed),
         "hours": packed.seconds_total / 3600,
         "store": packed.header.kind,
         "clipped": packed.header.clipped,
+        "held_out": packed.header.held_out,
         "statistics": {"mean": mean, "std": std},
         "skipped": [asdict(skipped) for skipped in packed.skipped],
     }

@@ -4,13 +4,14 @@ Every file is decoded once, block by block, in threads: memory does not grow wit
 several findings. The thresholds are our choice.
 
 unreadable   not a sound file, or with samples that are not finite numbers or far outside [-1, 1]
-cut          shorter than its header states, or with a header that was never completed; the rest can be used
+cut          shorter or longer than its header states, damaged in the middle, or with a header that was never
+             completed; what can be decoded is used
 empty        holds no samples
 silent       less than -70 dB of full scale between 50 and 8000 Hz, in the mean of all channels, the input of models
 clipped      has clipping, see below
 duplicate    decodes to the same samples as an earlier file
-odd          a rate outside 8-192 kHz, shorter than 0.1 s, a constant offset above 1 % of full scale, or more than two
-             channels
+odd          a rate outside 8-192 kHz, shorter than 0.1 s, a constant offset above 1 % of full scale, more than two
+             channels, or a peak more than 1 dB above full scale, which storage as 16 bit clips
 
 Clipping means that more than one sample in 10,000 lies in a run of at least three equal samples at the peak of the
 file. The peak must be within 0.5 dB of full scale or above it, and the signal must fall steeply from at least one end
@@ -49,6 +50,7 @@ TIE = 1.0001  # levels this close count as equal
 # fraction of the peak by which a clipped signal falls from one sample to the next; a slow tone falls by a tenth of it
 STEEP = 0.002
 SHORT, OFFSET = 0.1, 0.01  # seconds, fraction of full scale
+ABOVE = 10 ** (1 / 20)
 BAND = (50.0, 8000.0)  # Hz; the range of the default front end
 RATES = (8000, 192000)  # Hz
 
@@ -220,8 +222,9 @@ def _in_band(mono: Float32[np.ndarray, " s"], sample_rate: int) -> float:
     if len(mono) < size:
         return float(np.sqrt(np.square(mono).mean()))
     filled = mono[: len(mono) // size * size]
+    parts = np.concatenate([filled.reshape(-1, size), mono[None, -size:]])  # the last one holds the rest
     window = np.hanning(size).astype(np.float32)
-    spectrum = np.abs(np.fft.rfft(filled.reshape(-1, size) * window, axis=1)) / np.sqrt(size * np.square(window).sum())
+    spectrum = np.abs(np.fft.rfft(parts * window, axis=1)) / np.sqrt(size * np.square(window).sum())
     hertz = np.fft.rfftfreq(size, 1 / sample_rate)
     inside = (hertz >= BAND[0]) & (hertz <= BAND[1])
     return float(np.sqrt(2 * np.square(spectrum[:, inside]).sum(axis=1)).max())
@@ -264,6 +267,7 @@ def _findings(header: AudioInfo, measures: _Measures) -> list[tuple[str, str]]:
         (header.seconds < SHORT, f"only {1000 * header.seconds:.0f} ms long"),
         (offset > OFFSET, f"constant offset of {100 * offset:.1f} % of full scale"),
         (header.channels > 2, f"{header.channels} channels"),
+        (measures.peak > ABOVE, f"peak of {measures.peak:.3g} times full scale"),
     ]
     if any(is_odd for is_odd, _ in odd):
         found.append(("odd", ", ".join(text for is_odd, text in odd if is_odd)))

@@ -178,6 +178,17 @@ class Header:
     """Hash of the sounds, whatever they are stored as; empty in corpora of earlier versions."""
     clipped: int = 0
     """Number of values outside the range of uint8 or int16, stored as the nearest end."""
+    held_out: int = 0
+    """Number of clips that were left out because the manifest reserves them for testing."""
+
+    @property
+    def notes(self) -> list[str]:
+        """Return what a user should know of the stored sounds."""
+        notes = [f"{self.held_out} held-out clips were left out"] if self.held_out else []
+        if self.clipped:
+            kind = "samples were above full scale" if self.kind == "wav" else f"values were outside of {self.dtype}"
+            notes.append(f"{self.clipped} {kind} and were clipped")
+        return notes
 
     @property
     def kind(self) -> Stores:

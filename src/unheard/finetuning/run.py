@@ -190,7 +190,8 @@ def _train(
     start = FinetuneSetup(session.recipe, session.classes, session.activation, session.model)
     parts, current_channel = {part.name: part for part in table.parts}, session.channels[0]
     callbacks.log(_line(table, sounds, session))
-    for text in table.remarks(session.recipe):
+    clipped = [f"{text}; scores are computed from the sound as it is" for text in sounds.store.header.notes]
+    for text in (*clipped, *table.remarks(session.recipe)):
         callbacks.log(f"note       {text}")
     for number, (name, channel) in enumerate(session.members):
         if channel != current_channel:

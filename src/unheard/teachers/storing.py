@@ -36,7 +36,7 @@ from unheard.data.shard_writing import (
     writing,
 )
 from unheard.data.store import Store, WaveStore
-from unheard.errors import DataError, shown
+from unheard.errors import DataError, shown, warn_audio
 from unheard.files import remove_unfinished
 from unheard.outputs import locked_folder
 from unheard.progress import Track, silent
@@ -119,6 +119,8 @@ def _waves(data: Sources, teacher: FrozenTeacher, track: Track) -> WaveStore:
                 f" pack {brief(data)} -o PACKED --store wav"
             )
         store = pack(corpus, packing, track=track)
+        for note in store.header.notes:
+            warn_audio(f"{brief(data)}: {note}")
     return refuse_spectrograms(data, store)
 
 

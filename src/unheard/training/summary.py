@@ -38,6 +38,7 @@ def summary_lines(
         f"{sampler.size} windows per epoch"
         f"{f'; {store.nbytes / 1e9:.2f} GB on the GPU' if isinstance(store, DeviceStore) else ''}"
     )
+    lines += [f"note       {text}" for text in store.header.notes]
     lines += [f"skipped    {shown(skipped.path)}: {skipped.reason}" for skipped in store.skipped[:MOST_NAMED]]
     if len(store.skipped) > MOST_NAMED:
         lines.append(f"skipped    {len(store.skipped) - MOST_NAMED} more; unheard data check lists all of them")

@@ -179,6 +179,7 @@ def _joined_header(stores: Sequence[Store], prefixes: Sequence[str], fingerprint
         skipped=skipped,
         sounds=job_key("join", [header.sounds or header.fingerprint for header in headers]),
         clipped=sum(header.clipped for header in headers),
+        held_out=sum(header.held_out for header in headers),
     )
 
 

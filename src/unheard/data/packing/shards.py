@@ -232,6 +232,7 @@ def summary(corpus: Corpus, records: list[Record], fingerprint: str, config: Pac
         value_range=config.value_range,
         sounds=corpus.sounds_fingerprint(),
         clipped=sum(record.clipped for record in records),
+        held_out=corpus.held_out,
     )
     return header, index
 
