@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from safetensors.torch import save_file
 from torch import Tensor
 
 from unheard.config import override
@@ -95,7 +96,7 @@ def clap(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def text(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny BERT with random weights that reads letters and digits."""
+    """A tiny BERT with random weights that reads digits."""
     folder = tmp_path_factory.mktemp("text")
     torch.manual_seed(0)
     words = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "tone", *(f"{i}" for i in range(10))]
@@ -175,6 +176,18 @@ def test_a_run_finds_its_teacher_from_another_folder(
     shutil.rmtree(checkpoints(tmp_path / "run")[-1])
     monkeypatch.chdir(tmp_path)
     assert resume(tmp_path / "run", device="cpu").finished
+
+
+def test_another_text_encoder_is_refused_at_resume(
+    corpus: Path, settings: dict[str, list[str]], text: Path, tmp_path: Path
+) -> None:
+    run, file, weights = tmp_path / "run", text / "model.safetensors", read_tensors(text / "model.safetensors")
+    pretrain(corpus, run, recipe("clap-mini", settings["clap-mini"]), device="cpu")
+    shutil.rmtree(checkpoints(run)[-1])
+    save_file({name: 1.1 * value for name, value in weights.items()}, file, {"format": "pt"})
+    with pytest.raises(DataError, match=r"the text encoder of .* changed since the run started"):
+        resume(run, device="cpu")
+    save_file(weights, file, {"format": "pt"})
 
 
 def test_any_model_of_ours_can_teach(corpus: Path, tmp_path: Path) -> None:
@@ -270,8 +283,7 @@ def test_a_corpus_without_labels_or_captions_is_refused(
 def test_another_teacher_ends_a_run(corpus: Path, clap: Path, tmp_path: Path) -> None:
     mine = tmp_path / "clap"
     shutil.copytree(clap, mine)
-    options = [f"{TEACHER}={mine}"]
-    pretrain(corpus, tmp_path / "run", recipe("mam-clap", options), device="cpu")
+    pretrain(corpus, tmp_path / "run", recipe("mam-clap", [f"{TEACHER}={mine}"]), device="cpu")
     shutil.rmtree(checkpoints(tmp_path / "run")[-1])
     model = transformers.ClapModel.from_pretrained(mine)
     with torch.no_grad():

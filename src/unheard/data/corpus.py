@@ -281,14 +281,13 @@ def _clip(row: dict[str, str], found: Found | str, table: Path) -> Clip | Skippe
     start, end = _times(row, table)
     seconds = min(length, math.inf if end is None else end) - start
     if seconds <= 0:
-        return Skipped(
-            path,
-            f"holds no samples from {start:g} s to {'the end' if end is None else f'{end:g} s'} of its {length:g} s",
-        )
-    annotations = {name: row.get(name, "").strip() for name in ("label", "caption")}
+        part = f"from {start:g} s to {'the end' if end is None else f'{end:g} s'} of its {length:g} s"
+        return Skipped(path, f"holds no samples {part}")
+    annotations = {name: row.get(name, "").strip() for name in ("domain", "label", "caption")}
     for name, text in annotations.items():
         refuse_empty_word(text, f"{table}: {name} of {shown(row['path'])}")
-    return Clip(path, seconds, row.get("domain", ""), start, end, size, content + row.get("sha256", ""), **annotations)
+    annotations["content"] = content + row.get("sha256", "")
+    return Clip(path, seconds, start=start, end=end, size=size, **annotations)
 
 
 def _times(row: dict[str, str], table: Path) -> tuple[float, float | None]:

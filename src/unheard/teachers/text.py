@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch.nn import functional as F
 
 from unheard.errors import CheckpointError, missing_extra, require
 from unheard.progress import Track, silent
+from unheard.teachers.hf_folder import fingerprint
 from unheard.teachers.teacher import disable_hf_progress
 
 BATCH = 64  # sentences encoded at once; our choice
@@ -43,6 +45,11 @@ class TextEncoder(nn.Module):
         self.model, self._tokenizer = _read(_folder(name))
         self.dim = int(self.model.config.hidden_size)
         self.eval().requires_grad_(False)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Return a hash of the weights and of the words."""
+        return fingerprint(self._tokenizer.get_vocab(), self.model)
 
     def train(self, mode: bool = True) -> TextEncoder:
         """Stay in evaluation mode, whatever the argument."""

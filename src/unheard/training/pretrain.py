@@ -114,6 +114,7 @@ def pretrain(
         init=None if init is None else origin_of(init),
         minutes=origin.minutes,
         teacher=inputs.fingerprint,
+        text="" if inputs.text is None else inputs.text.fingerprint,
         code=origin.code if recipe.objectives.added() else None,
         watch=origin.watch,
     )

@@ -101,13 +101,17 @@ def open_session(run: Path, session: Session, device: str, report: Callbacks) ->
     Raises
     ------
     DataError
-        When the corpus or a teacher has changed, or the corpus is missing.
+        When the corpus, a teacher or the text encoder has changed, or the corpus is missing.
     """
     inputs = ExternalInputs(session.recipe)
     if inputs.fingerprint != session.teacher:
         raise DataError(
             f"the teacher of {run}, or its stored targets, changed since the run started; restore them, or start a new"
             f" run with --init {run}"
+        )
+    if session.text and inputs.text is not None and inputs.text.fingerprint != session.text:
+        raise DataError(
+            f"the text encoder of {run} changed since the run started; restore it, or start a new run with --init {run}"
         )
     for source in listed(session.data):
         if not exists(source) and not is_sound_file(source):

@@ -47,6 +47,8 @@ class Session:
     init: str | None = None
     teacher: str = ""
     """Hashes of the frozen teachers or of their stored targets."""
+    text: str = ""
+    """Hash of the text encoder; empty if there is none, and in runs of earlier versions."""
     minutes: float | None = None
     """Duration of the training, if it determines the steps; ``total`` is 0 until the time of a step is measured."""
     code: RecipeFile | None = None
@@ -79,7 +81,9 @@ def same_sources(first: Sources, second: Sources) -> bool:
 
 def sampler_of(store: Store, recipe: Recipe) -> CropSampler:
     """Return the sampler of training windows of a recipe."""
-    domains = store.categories("domain")[1] if recipe.data.balance == "domain" else None
+    names, domains = store.categories("domain") if recipe.data.balance == "domain" else ((), None)
+    if domains is not None and not any(names):
+        raise ConfigError("data.balance=domain needs a table with the column domain; add it, or set data.balance=none")
     data, window = recipe.data, recipe.model.frames
     sampler = CropSampler(
         store.frames,
@@ -119,11 +123,16 @@ def statistics_of(store: Store, recipe: Recipe, init: str | Path | None = None) 
     Raises
     ------
     ConfigError
-        When those of a model are selected and none is given, or published ones whose number of bands differs from the
-        front end.
+        When those of a model are selected and none is given, published ones whose number of bands differs from the
+        front end, or any for a front end that has none.
     """
     data = recipe.data
     if isinstance(recipe.frontend, DbMinMaxConfig):
+        if data.statistics != "scalar" or data.min_std:
+            raise ConfigError(
+                "the front end db-minmax scales each window by its own extremes, so data.statistics and data.min_std"
+                " have no effect; leave them out"
+            )
         return recipe.frontend.statistics()
     if data.statistics == "model":
         if init is None:
