@@ -68,3 +68,5 @@ def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
         AudioEncoder.load(str(tmp_path), "0_AudioEncoder")
     with pytest.raises(unheard.AudioError):
         AudioEncoder("random-tiny").preprocess([3])
+    with pytest.raises(unheard.ConfigError, match="no single vector"):
+        AudioEncoder("random-tiny", pool="none")

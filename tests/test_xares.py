@@ -13,7 +13,9 @@ import torch
 from torch import nn
 
 import unheard
+from unheard.audio.frontend import Statistics
 from unheard.cli import main
+from unheard.embedding.embedder import Model
 
 
 def encoder_of(file: Path) -> nn.Module:
@@ -64,6 +66,17 @@ def test_other_shapes_and_models_without_a_place_are_refused(file: Path, tmp_pat
     model.origin = ""
     with pytest.raises(unheard.ConfigError, match="save it first"):
         unheard.export(model, tmp_path / "x.py")
+    changed = unheard.load("random-tiny").with_statistics(Statistics((-5.0,), (3.0,)))
+    with pytest.raises(unheard.ConfigError, match="save it first"):
+        unheard.export(changed, tmp_path / "x.py")
+
+
+@pytest.mark.parametrize("end", [".py", ".onnx", ""])
+def test_a_model_that_pads_its_windows_is_not_exported(tmp_path: Path, end: str) -> None:
+    padding = Model(unheard.load("random-tiny").saved, pad_window=True)
+    with pytest.raises(unheard.ConfigError, match="without pad_window"):
+        unheard.export(padding, tmp_path / f"x{end}")
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_weights_of_a_folder_have_an_absolute_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ import torch
 from unheard.embedding.embedder import Model
 from unheard.embedding.job import Layer, Options, Pool, dataset_sound
 from unheard.embedding.loading import own
-from unheard.errors import CheckpointError, require
+from unheard.errors import CheckpointError, ConfigError, require
 from unheard.weights.built_in import DEFAULT
 from unheard.weights.checkpoint import save_model
 
@@ -57,6 +57,8 @@ class AudioEncoder(InputModule):  # type: ignore[misc]
 
     def __init__(self, model: Model | str | Path = DEFAULT, layer: Layer = None, pool: Pool = "mean") -> None:
         super().__init__()
+        if pool == "none":
+            raise ConfigError("pool none gives no single vector; choose mean, mean+std or max")
         self.layer, self.pool = layer, pool
         self.model = own(model, "cpu")
         self.options = Options(layer, pool, None, False)

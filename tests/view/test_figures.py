@@ -70,6 +70,20 @@ def test_figures_and_sound_are_written_and_not_overwritten(model, sound, tmp_pat
     assert b"<svg" in (tmp_path / "att.svg").read_bytes()
 
 
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"mask": "vertical", "mask_ratio": 0.5},
+        {"painted": "x.", "mask_ratio": 0.5},
+        {"painted": "x.", "mask": "vertical"},
+    ],
+)
+def test_options_of_a_mask_that_have_no_effect_are_refused(model, sound, tmp_path, options):
+    with pytest.raises(ConfigError, match="leave"):
+        api.reconstruct(model, sound, tmp_path / "rec.png", **options)
+    assert not (tmp_path / "rec.png").exists()
+
+
 def test_attention_is_the_models_own(model, sound):
     window = take_window(model, sound)
     (gaze,) = attention_window(model, window, [(3, 7)])

@@ -10,7 +10,8 @@ import numpy as np
 
 from unheard.api.options import ExportOptions, documented
 from unheard.embedding.embedder import Model
-from unheard.embedding.loading import own
+from unheard.embedding.identity import fingerprint
+from unheard.embedding.loading import load_own, own
 from unheard.errors import AudioError, ConfigError
 from unheard.outputs import locked_file, refuse_existing
 from unheard.remote.outputs import uploaded
@@ -104,14 +105,13 @@ def _refuse_options(out: Path, to: Format, onnx: bool, code: bool, release: str 
 def _export_onnx(model: Model | str | Path, out: Path, int8: bool, check: str | Path | None) -> Exported:
     from unheard.audio.folders import find_sounds
     from unheard.weights.export.graph import waveform_model
-    from unheard.weights.export.metadata import check_exportable, describe
+    from unheard.weights.export.metadata import check_exportable, describe, refuse_padding
     from unheard.weights.export.onnx_file import require_onnx, write_onnx
 
     require_onnx()
     sounds = [] if check is None else find_sounds(check)
     opened = own(model, "cpu")
-    if opened.pad_window:
-        raise ConfigError("a model that pads its last windows cannot be exported; load it without pad_window")
+    refuse_padding(opened.pad_window)
     check_exportable(opened.saved)
     statistics = (opened.statistics.mean, opened.statistics.divisors())
     graph = waveform_model(opened.frontend, statistics, opened.encoder, opened.classifier)
@@ -154,11 +154,17 @@ def _export_hf(model: Model, out: Path, code: bool, overwrite: bool) -> Exported
 
 def _export_xares(model: Model | str | Path, out: Path) -> Exported:
     """Write a file that loads the model from its present place."""
+    from unheard.weights.export.metadata import refuse_padding
     from unheard.xares import write_encoder
 
-    weights = own(model, "cpu").origin
-    if not weights:
-        raise ConfigError("a model that was built in Python has no weights to load; save it first, or give its folder")
+    given = own(model, "cpu")
+    refuse_padding(given.pad_window)
+    weights = given.origin
+    if not weights or (isinstance(model, Model) and fingerprint(load_own(weights, "cpu")) != fingerprint(model)):
+        raise ConfigError(
+            "the file would load weights from a folder, and this model was built or changed in Python; save it first,"
+            " and give its folder"
+        )
     write_encoder(weights, out)
     return Exported(out, "xares", out.stat().st_size)
 

@@ -11,6 +11,7 @@ from unheard.addresses import address_of
 from unheard.api.options import FigureOptions, ReconstructOptions, documented
 from unheard.embedding.embedding_model import EmbeddingModel
 from unheard.embedding.loading import own
+from unheard.errors import ConfigError
 from unheard.outputs import refuse_existing
 from unheard.progress import Track, silent
 from unheard.remote.mirror import Mirror
@@ -54,6 +55,11 @@ def reconstruct(
     -------
     ReconstructionError
         The errors of the model and of the interpolation baselines on masked patches.
+
+    Raises
+    ------
+    ConfigError
+        When an output exists, or options exclude each other.
     """
     from unheard.audio.resynthesis import griffin_lim, write_wave
     from unheard.view.axes import save
@@ -61,6 +67,10 @@ def reconstruct(
     from unheard.view.whole import MaskPlan, write_sounds
     from unheard.view.window import parse_painted, reconstruct_window, take_window
 
+    if mask_ratio is not None and (painted is not None or mask not in ("random", "structured")):
+        raise ConfigError("the mask ratio has an effect on random and structured masks only; leave it out")
+    if painted is not None and mask != "random":
+        raise ConfigError(f"the mask is either painted or {mask}; leave one of them out")
     chosen = mask if painted is None else parse_painted(painted)
     for file in (out, wav):
         if file is not None:

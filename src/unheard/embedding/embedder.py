@@ -22,10 +22,9 @@ from torch import Tensor
 from unheard.audio.framing import Frontend
 from unheard.audio.frontend import Statistics
 from unheard.audio.frontend_kinds import build_frontend, frontend_on
-from unheard.audio.waveform import from_array, stream
 from unheard.embedding.classify import by_name, classify_many
 from unheard.embedding.embedding_model import EmbeddingModel, Pending
-from unheard.embedding.job import Embedding, EmbeddingAccumulator, Layer, LiveFrames, Options, Sound
+from unheard.embedding.job import Embedding, EmbeddingAccumulator, Layer, LiveFrames, Options, Sound, blocks_of
 from unheard.embedding.streaming import stream_frames
 from unheard.embedding.windows import Window, column_frames, cut_at_offsets, shifts, spectrograms
 from unheard.errors import ConfigError
@@ -37,6 +36,7 @@ from unheard.remote.outputs import uploaded
 from unheard.weights.checkpoint import SavedModel
 from unheard.weights.export.hf_folder import save_hf
 from unheard.weights.export.hub import Upload, push
+from unheard.weights.export.metadata import refuse_padding
 
 __all__ = ["Embedding", "Model", "Options", "Sound"]
 
@@ -121,13 +121,15 @@ class Model(EmbeddingModel):
         Raises
         ------
         ConfigError
-            When the folder exists, unless it is an earlier export and ``overwrite`` is set.
+            When the folder exists, unless it is an earlier export and ``overwrite`` is set, or windows are padded.
         """
+        refuse_padding(self.pad_window)
         refuse_existing(folder, overwrite, "choose another folder, or set overwrite=True")
         save_hf(self.saved, Path(folder), code=code)
 
     def push_to_hub(self, repo: str, *, dry_run: bool = False, code: bool = True, private: bool = False) -> Upload:
         """Upload the model to the Hugging Face Hub; with ``dry_run`` print the files and the card only. See `push`."""
+        refuse_padding(self.pad_window)
         return push(self.saved, repo, dry_run=dry_run, code=code, private=private)
 
     @property
@@ -226,9 +228,7 @@ class Model(EmbeddingModel):
 
     def windows(self, sound: Sound, job: EmbeddingAccumulator) -> Iterator[Window]:
         """Yield the windows of a clip at every offset, in the order of their starts."""
-        waves = (
-            stream(sound, self.sample_rate) if isinstance(sound, str | Path) else [from_array(*sound, self.sample_rate)]
-        )
+        waves = blocks_of(sound, self.sample_rate)
         for windows, _ in self.cut(job.count_samples(waves), self.offsets(job.options.hop)):
             yield from sorted(windows, key=lambda window: window.start)
 

@@ -10,15 +10,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import Float32, Float64
 
-from unheard.audio.waveform import from_array, stream
 from unheard.embedding.embedding_model import EmbeddingModel, Pending
-from unheard.embedding.job import EmbeddingAccumulator, Options, Sound
+from unheard.embedding.job import EmbeddingAccumulator, Options, Sound, blocks_of
 from unheard.errors import ConfigError
 from unheard.teachers.hear_module import HearTeacher
 from unheard.teachers.hf_encoder import HfTeacher
@@ -115,10 +113,7 @@ class ExternalModel(EmbeddingModel):
 
     def windows(self, sound: Sound, job: EmbeddingAccumulator) -> Iterator[WavePiece]:
         """Yield the windows of a clip: those of the model's trained length, or the whole clip."""
-        waves = (
-            stream(sound, self.sample_rate) if isinstance(sound, str | Path) else [from_array(*sound, self.sample_rate)]
-        )
-        counted = job.count_samples(waves)
+        counted = job.count_samples(blocks_of(sound, self.sample_rate))
         if self.teacher.windows is None:
             yield WavePiece(np.concatenate(list(counted)), 0)
         else:

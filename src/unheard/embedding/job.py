@@ -12,6 +12,7 @@ from typing import Literal, TypeAlias, get_args
 import numpy as np
 from jaxtyping import Float, Float32
 
+from unheard.audio.waveform import from_array, stream
 from unheard.errors import AudioError, ConfigError, shown
 
 Pool = Literal["mean", "mean+std", "max", "none"]
@@ -91,6 +92,19 @@ def plain_layer(layer: Layer) -> int | tuple[int, ...] | None:
         return None
     numbers = tuple(map(index, layer)) if isinstance(layer, Iterable) else (index(layer),)
     return numbers[0] if len(numbers) == 1 else numbers
+
+
+def blocks_of(sound: Sound, sample_rate: int) -> Iterable[Float32[np.ndarray, " s"]]:
+    """Return a sound as mono float32 at a sample rate: a file in blocks, as they are asked for, an array as one block.
+
+    Raises
+    ------
+    AudioError
+        When it cannot be read, also while it is iterated.
+    """
+    if isinstance(sound, str | Path):
+        return stream(sound, sample_rate)
+    return [from_array(sound[0], sound[1], sample_rate)]
 
 
 def checked_sound(sound: object) -> Sound:

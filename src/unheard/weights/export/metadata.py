@@ -43,6 +43,18 @@ def describe(saved: SavedModel) -> dict[str, str]:
     return values
 
 
+def refuse_padding(pad_window: bool) -> None:
+    """Refuse a model that encodes the padding of its last window: other programs do not.
+
+    Raises
+    ------
+    ConfigError
+        When ``pad_window`` is set.
+    """
+    if pad_window:
+        raise ConfigError("a model that pads its last windows cannot be exported; load it without pad_window")
+
+
 def check_exportable(saved: SavedModel) -> None:
     """Refuse a model whose normalisation an exported model cannot compute.
 

@@ -53,8 +53,12 @@ def read(released: Released, settings: Iterable[str]) -> SavedModel:
     keys = released.keys
     recipe = override(recipe_of(keys), settings)
     head = classifier_config(keys["head.weight"], norm="layer") if "head.weight" in keys else None
-    mean, std = STATISTICS.get(recipe.model.frames, STATISTICS[1024])
-    return assemble(released, recipe, named(keys, recipe), Statistics((mean,), (std,)), LICENCE, head=head)
+    frames = recipe.model.frames
+    notes: tuple[str, ...] = ()
+    if frames not in STATISTICS:
+        notes = (f"The reference has no statistics for windows of {frames} frames; those of AudioSet are used.",)
+    mean, std = STATISTICS.get(frames, STATISTICS[1024])
+    return assemble(released, recipe, named(keys, recipe), Statistics((mean,), (std,)), LICENCE, notes, head)
 
 
 def named(keys: Mapping[str, Tensor], recipe: Recipe) -> dict[str, Tensor]:
