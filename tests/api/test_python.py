@@ -85,6 +85,8 @@ def test_keywords_of_embed(tmp_path: Path) -> None:
         unheard.embed("random-tiny", None, tmp_path / "b.npz")
     with pytest.raises(ConfigError, match="--epochs and --steps exclude each other"):
         unheard.pretrain(tmp_path, tmp_path / "run", epochs=1, steps=2)
+    with pytest.raises(ConfigError, match=r"training\.epochs and training\.steps exclude each other"):
+        unheard.pretrain(tmp_path, tmp_path / "run", epochs=1, settings=["training.steps=2"])
     with pytest.raises(ConfigError, match="forbids executing"):
         unheard.pretrain(tmp_path, tmp_path / "run", "mine.py", no_code=True)
 

@@ -13,7 +13,7 @@ from unheard.audio.frontend import Statistics
 from unheard.cli import main
 from unheard.config import override
 from unheard.embedding.loading import load
-from unheard.errors import DataError
+from unheard.errors import ConfigError, DataError
 from unheard.finetuning.named_recipes import find_finetune_recipe
 from unheard.finetuning.recipe import FinetuneRecipe
 from unheard.finetuning.run import finetune
@@ -129,6 +129,19 @@ def test_files_that_cannot_be_read_are_left_out_of_every_side(folder: Path, tmp_
     rows = [*GOOD, "none.wav,a,train", "broken.wav,a,valid", "none.wav,a,test"]
     run = tune(folder, tmp_path / "run", rows)
     assert load(run).provenance.trained["clips"] == 6
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["task.label_smoothing=0.1", "task.loss=bce"], "belongs to tables with one label a clip"),
+        (["task.asymmetric=true"], "task.asymmetric belongs to binary cross-entropy"),
+    ],
+)
+def test_settings_of_another_loss_are_refused(folder: Path, tmp_path: Path, settings: list[str], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        tune(folder, tmp_path / "run", GOOD, recipe=override(QUICK, settings))
+    assert not (tmp_path / "run").exists()
 
 
 def test_samples_above_full_scale_are_named(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

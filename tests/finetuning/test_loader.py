@@ -163,6 +163,13 @@ def test_balanced_epochs_draw_rare_classes_more_often_and_no_clip_twice(folder: 
     assert counts[9] > 2 * counts[:9].max()  # the only clip of its class
 
 
+def test_balanced_epochs_of_all_clips_repeat_the_rare_ones(folder: Path) -> None:
+    draws = loader(sounds_of(folder), override(PLAIN, ["task.balance=class", "task.class_weight_offset=0"]))
+    assert draws.epoch_size == 10
+    counts = np.bincount(np.concatenate([draws.order(epoch) for epoch in range(300)]), minlength=10)
+    assert counts[9] > 2 * counts[:9].max() and np.array_equal(draws.order(3), draws.order(3))
+
+
 def test_weights_are_summed_over_classes() -> None:
     target = ClassSets.from_lists([(0,), (0,), (0, 1), ()], 3)
     weights = clip_weights(target, np.arange(4), 100.0)

@@ -7,6 +7,7 @@ import math
 
 import pytest
 
+from unheard.api.pretraining import one_length
 from unheard.config import from_json, override, to_json
 from unheard.errors import ConfigError
 from unheard.finetuning.learning_rates import rate_at
@@ -91,6 +92,13 @@ def test_the_rate_of_maskspec_is_half_a_cosine_down_to_its_lowest() -> None:
     assert rates == pytest.approx([0, 1.25e-4, 2.5e-4, (2.5e-4 + 1e-6) / 2, 1e-6])
     still = override(recipe, ["training.learning_rate=0"])
     assert {rate_at(share, still) for share in (0.0, 0.5, 1.0)} == {0.0}
+
+
+def test_epochs_replace_the_steps_of_a_recipe_and_steps_its_epochs() -> None:
+    assert one_length(["training.epochs=2", "a=1"]) == ["training.epochs=2", "a=1", "training.steps=null"]
+    assert one_length(["training.steps=2"]) == ["training.steps=2", "training.epochs=null"]
+    for kept in ([], ["training.epochs=2", "training.steps=null"], ["training.steps=null"]):
+        assert one_length(kept) == kept
 
 
 def test_wrong_names_and_values_are_refused() -> None:

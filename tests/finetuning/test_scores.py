@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,6 +20,7 @@ from unheard.files import read_json
 from unheard.finetuning.ensemble import open_finetuned
 from unheard.finetuning.scores import score_labelled
 from unheard.metrics import accuracy
+from unheard.view.finetuned import draw
 
 QUICK = ["training.batch_size=8", "training.learning_rate=5e-3", "training.log_every=20", "augment.spec_mixup_prob=0"]
 
@@ -193,6 +195,15 @@ def test_on_the_command_line(run: Path, folder: Path, tmp_path: Path, capsys: py
     assert (
         main([*command, "--overwrite", "--mode", "robust"]) == 2 and "need a folder of tasks" in capsys.readouterr().err
     )
+
+
+def test_a_figure_of_an_earlier_table_does_not_stay(run: Path, folder: Path, tmp_path: Path) -> None:
+    table(tmp_path / "own.csv", [(folder / "1", "b"), (folder / "2", "c")])
+    scored = score_labelled(run, tmp_path / "own.csv", tmp_path / "out")
+    draw(scored, tmp_path / "out", print)
+    assert (tmp_path / "out" / "figures" / "confusion.png").is_file()
+    draw(replace(scored, confusion=[]), tmp_path / "out", print)
+    assert not (tmp_path / "out" / "figures" / "confusion.png").exists()
 
 
 def test_a_run_of_several_models_names_them_where_one_is_wanted(folds: Path) -> None:

@@ -45,6 +45,8 @@ def test_a_file_longer_than_an_upload_may_be_is_embedded_to_its_end(
     sound, file = embedded.ids()["low/low 05.wav"], served_folder / "low/low 05.wav"
     monkeypatch.setattr(embedded.bench, "limits", replace(embedded.bench.limits, upload_seconds=0.1))
     parts = ({"sound": sound, "start": start} for start in (0.0, 0.2))
+    wrong = embedded.client.post("/api/embed", json={"sound": sound, "start": 0.2, "end": 0.2})
+    assert wrong.status_code == 422 and "not after its start" in wrong.text
     whole, rest = (embedded.client.post("/api/embed", json=part).json()["vector"] for part in parts)
     np.testing.assert_allclose(whole, served_model.embed(file).scene, atol=1e-5)
     np.testing.assert_allclose(rest, served_model.embed(read(file, start=0.2)).scene, atol=1e-5)

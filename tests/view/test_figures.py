@@ -10,9 +10,12 @@ from unheard.audio.frontend import MIN_STD, MSM_MAE_16K, LogMel, Statistics
 from unheard.audio.resynthesis import griffin_lim
 from unheard.embedding.loading import load
 from unheard.errors import CheckpointError, ConfigError, DataError
+from unheard.evaluation.probe.projection import Projection2D
+from unheard.evaluation.probe.report import ProbeReport
 from unheard.evaluation.reconstruction import predict
 from unheard.files import json_line, write_json
 from unheard.model import masking
+from unheard.view import probe_figures
 from unheard.view.run import curve_figure
 from unheard.view.window import attention_window, loud_patches, reconstruct_window, take_window
 from unheard.weights.checkpoint import Provenance
@@ -121,6 +124,17 @@ def test_resynthesis_gives_a_sound_with_the_same_spectrogram(sound):
     again = frontend.spectrogram_cpu(griffin_lim(spec, MSM_MAE_16K))[: spec.shape[1]].T
     loud = spec[:, : again.shape[1]] > -7
     assert np.abs(again - spec[:, : again.shape[1]])[loud].mean() < 0.5
+
+
+def test_figures_of_an_earlier_probe_do_not_stay(tmp_path, monkeypatch):
+    for name in ("layers", "curve", "confusion"):
+        (tmp_path / f"{name}.png").touch()
+    for name in ("save", "scores", "scatter_projection"):
+        monkeypatch.setattr(probe_figures, name, lambda *_: None)
+    report = object.__new__(ProbeReport)
+    vars(report).update(confusion=[], curve=[], layers=[])
+    probe_figures.draw(report, Projection2D(np.arange(2), np.eye(2), np.eye(2), 0.5), ["a", "b"], tmp_path)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_report_needs_a_run_and_shows_its_probes(tmp_path):

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from unheard.api.options import FinetuneOptions, documented
-from unheard.api.pretraining import tracked, training_settings
+from unheard.api.pretraining import one_length, tracked, training_settings
 from unheard.config import override
 from unheard.finetuning.recipe import FinetuneRecipe
 from unheard.remote.writing import relocated
@@ -64,7 +64,7 @@ def finetune(
     from unheard.finetuning.named_recipes import find_finetune_recipe
     from unheard.view.finetuned import finalise
 
-    settings = [*training_settings(epochs, steps, batch_size, skip_bad_batches), *settings]
+    settings = one_length([*training_settings(epochs, steps, batch_size, skip_bad_batches), *settings])
     chosen = override(find_finetune_recipe(recipe) if isinstance(recipe, str) else recipe, settings)
     storage = training.Storage(overwrite, corpus)
     with _mirrored(out, tracked(report, log), overwrite=overwrite) as (place, mirrored):

@@ -147,7 +147,7 @@ def chosen_recipe(
     from unheard.training.initial import continued_recipe
 
     short = training_settings(options.epochs, options.steps, options.batch_size, options.skip_bad_batches)
-    settings = [*short, *settings]
+    settings = one_length([*short, *settings])
     if options.minutes is not None:
         _refuse_duration(options.minutes, settings)
     if recipe is None and options.recipe is None and options.init is not None:
@@ -250,3 +250,19 @@ def training_settings(
             for key, value in (("epochs", epochs), ("steps", steps))
         ]
     return found + ([] if skip_bad_batches is None else [f"training.skip_bad_batches={skip_bad_batches}"])
+
+
+def one_length(settings: Sequence[str]) -> list[str]:
+    """Return settings in which epochs replace the steps of the recipe, and steps its epochs.
+
+    Raises
+    ------
+    ConfigError
+        When both have a value.
+    """
+    values = dict(setting.partition("=")[::2] for setting in settings)
+    pair = ("training.epochs", "training.steps")
+    given = [name for name in pair if values.get(name, "null") != "null"]
+    if len(given) == 2:
+        raise ConfigError("training.epochs and training.steps exclude each other; give only one of them")
+    return [*settings, *(f"{name}=null" for name in pair if given and name not in values)]

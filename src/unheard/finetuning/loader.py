@@ -94,14 +94,19 @@ class LabelledLoader(Prefetcher[LabelledBatch]):
         self._weights = (
             clip_weights(sounds.target, clips, task.class_weight_offset) if balanced else np.ones(len(clips))
         )
+        self._repeats = balanced and self.epoch_size == len(clips)
         self.order = lru_cache(maxsize=2)(self._sample_epoch)
 
     def _sample_epoch(self, epoch: int) -> Indices:
-        """Return the clips of an epoch in order: weighted sampling without replacement (Efraimidis, Spirakis 2006)."""
-        times = (
-            np.random.default_rng([self.recipe.training.seed, 1, epoch]).exponential(size=len(self.clips))
-            / self._weights
-        )
+        """Return the clips of an epoch in order: weighted sampling without replacement (Efraimidis, Spirakis 2006).
+
+        A balanced epoch as large as the table is drawn with replacement: otherwise it would hold each clip once.
+        """
+        generator = np.random.default_rng([self.recipe.training.seed, 1, epoch])
+        if self._repeats:
+            chance = self._weights / self._weights.sum()
+            return np.asarray(self.clips[generator.choice(len(self.clips), self.epoch_size, p=chance)])
+        times = generator.exponential(size=len(self.clips)) / self._weights
         return np.asarray(self.clips[np.argsort(times, kind="stable")[: self.epoch_size]])
 
     @property

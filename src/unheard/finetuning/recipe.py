@@ -46,7 +46,9 @@ class TaskConfig:
     channels: Annotated[tuple[Channel, ...], Field(min_length=1)] = ("mix",)
     """Channels of the files; one model is trained for each, and their logits are averaged."""
     balance: Literal["none", "class"] = "none"
-    """class: sample clips of rare classes more often, without replacement within an epoch. none: each clip once."""
+    """class: sample clips of rare classes more often. In an epoch of fewer clips than the table has, no clip occurs
+    twice (MaskSpec); with as many, clips repeat (our choice). none: each clip once.
+    """
     class_weight_offset: Weight = 100.0
     """Weight of a class with n clips is 1000 / (n + offset); a clip has the sum over its classes (MaskSpec: 100,
     AudioMAE: 0.01).

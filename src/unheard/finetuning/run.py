@@ -214,13 +214,19 @@ def _train(
 
 
 def _activation(recipe: FinetuneRecipe, labels: Labels) -> str:
+    """Return the activation for a table; refuse settings that have no effect on its loss."""
     requested = recipe.task.loss
     if requested == "cross-entropy" and labels.multilabel:
         raise ConfigError(
             f"the recipe {recipe.name} needs one class per clip, but some clips of the table have none or several; set"
             " task.loss=bce"
         )
-    return "sigmoid" if requested == "bce" or (requested == "auto" and labels.multilabel) else "softmax"
+    sigmoid = requested == "bce" or (requested == "auto" and labels.multilabel)
+    if sigmoid and recipe.task.label_smoothing:
+        raise ConfigError("task.label_smoothing belongs to tables with one label a clip; set task.label_smoothing=0")
+    if not sigmoid and recipe.task.asymmetric:
+        raise ConfigError("task.asymmetric belongs to binary cross-entropy; set task.loss=bce or task.asymmetric=false")
+    return "sigmoid" if sigmoid else "softmax"
 
 
 def sounds_of(

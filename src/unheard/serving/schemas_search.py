@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, model_validator
 
 from unheard.serving.schemas import SoundId, Start, Strict
 
@@ -27,6 +27,12 @@ class Part(Strict):
     sound: SoundId
     start: Start = 0.0
     end: Start | None = None
+
+    @model_validator(mode="after")
+    def _ends_later(self) -> Part:
+        if self.end is not None and self.end <= self.start:
+            raise ValueError(f"the part ends at {self.end:g} s, which is not after its start at {self.start:g} s")
+        return self
 
 
 class EmbedOut(BaseModel):

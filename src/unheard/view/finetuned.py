@@ -39,12 +39,14 @@ def finalise(run: Path, done: bool, report: Callbacks | None, device: str) -> Fi
 
 
 def draw(scores: FinetuneScores, folder: Path, log: Callable[[str], None]) -> None:
-    """Write ``figures/confusion.png`` into ``folder`` for single-label tables; log a message if that fails."""
+    """Write ``figures/confusion.png`` into ``folder`` for single-label tables, in place of an older one; log a message
+    if that fails.
+    """
+    file = folder / "figures" / "confusion.png"
+    file.unlink(missing_ok=True)
     if scores.confusion:
         try:
-            save(
-                figure(scores.confusion, [row["class"] for row in scores.classes]), folder / "figures" / "confusion.png"
-            )
+            save(figure(scores.confusion, [row["class"] for row in scores.classes]), file)
         except UnheardError as error:
             log(f"no figure: {error}")
 

@@ -41,7 +41,7 @@ MOST_COLOURS = 20  # maximum number of colours for classes; our choice
 
 
 def draw(report: ProbeReport, projection: Projection2D, labels: Sequence[str], out: Path) -> None:
-    """Write all figures of a report into ``out``.
+    """Write all figures of a report into ``out``, and remove those of an older report.
 
     Raises
     ------
@@ -50,12 +50,11 @@ def draw(report: ProbeReport, projection: Projection2D, labels: Sequence[str], o
     """
     save(scores(report), out / "probe.png")
     save(scatter_projection(projection, labels), out / "map.png")
-    if report.confusion:
-        save(confusions(report), out / "confusion.png")
-    if report.curve:
-        save(curve(report), out / "curve.png")
-    if report.layers:
-        save(layers(report), out / "layers.png")
+    others = {"confusion": (report.confusion, confusions), "curve": (report.curve, curve)}
+    for name, (values, plot) in (others | {"layers": (report.layers, layers)}).items():
+        (out / f"{name}.png").unlink(missing_ok=True)
+        if values:
+            save(plot(report), out / f"{name}.png")
 
 
 def scores(report: ProbeReport) -> Figure:
