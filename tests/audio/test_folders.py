@@ -1,11 +1,14 @@
-"""Which names of a table are files."""
+"""Which names of a table are files, and which files a folder has."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-from unheard.audio.folders import MANY, missing_files
+import pytest
+
+from unheard.audio.folders import MANY, find_audio, missing_files
+from unheard.errors import AudioWarning
 
 
 def test_missing_names_are_those_that_are_no_files(tmp_path: Path) -> None:
@@ -25,3 +28,13 @@ def test_missing_names_are_those_that_are_no_files(tmp_path: Path) -> None:
     missing = missing_files(os.fspath(tmp_path), [*names, *odd])
     assert missing == {name for name in [*names, *odd] if not (tmp_path / name).is_file()}
     assert {"many/8.wav", "many/9.wav", "few/2.wav", "gone/0.wav", ""} < missing and "many/7.wav" not in missing
+
+
+def test_linked_folders_are_left_out_with_a_warning(tmp_path: Path) -> None:
+    for name in ("set/a", "elsewhere"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "0.wav").touch()
+    (tmp_path / "set" / "b").symlink_to(tmp_path / "elsewhere")
+    with pytest.warns(AudioWarning, match=r"1 linked folders are left out, the first .*/set/b; give each as a source"):
+        found = find_audio(tmp_path / "set")
+    assert found == [tmp_path / "set/a/0.wav"]

@@ -23,8 +23,8 @@ def find_audio(folder: str | Path) -> list[Path]:
     """Return every sound file below ``folder``, also at an address, sorted by its relative path; archives are not read.
 
     Suffixes are those of `AUDIO_SUFFIXES`, and of `AV_SUFFIXES` if the extra ``av`` is installed. Hidden files and
-    folders are skipped, and linked folders are not followed. An `AudioWarning` gives the number of sound files that
-    need the extra.
+    folders are skipped, and linked folders are not followed. An `AudioWarning` gives the number of these, and that of
+    sound files that need the extra.
 
     Raises
     ------
@@ -197,9 +197,16 @@ def _files(root: Path) -> list[Path]:
         below = listing.files_below(root)
         return [root / name for name in below if not any(part.startswith(".") for part in name.split("/"))]
     found: list[Path] = []
+    linked: list[Path] = []
     for parent, folders, names in os.walk(root):
         folders[:] = [name for name in folders if not name.startswith(".")]
+        linked += (place for name in folders if (place := Path(parent, name)).is_symlink())
         found += (Path(parent, name) for name in names if not name.startswith("."))
+    if linked:
+        first = f"the first {shown(min(linked))}"
+        warn_audio(
+            f"{shown(root)}: {len(linked)} linked folders are left out, {first}; give each as a source of its own"
+        )
     return sorted(found, key=lambda path: path.relative_to(root).as_posix())
 
 
