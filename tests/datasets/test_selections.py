@@ -12,7 +12,7 @@ from unheard.data.label_table import read_labels
 from unheard.data.tables import read_csv
 from unheard.datasets.selections import import_selections
 from unheard.embedding.segments import read_segments
-from unheard.errors import DataError
+from unheard.errors import AudioWarning, DataError
 
 RAVEN = "Selection\tView\tChannel\tBegin Time (s)\tEnd Time (s)\tLow Freq (Hz)\tHigh Freq (Hz)\tAnnotation\n"
 
@@ -100,6 +100,16 @@ def test_a_recording_below_the_folder_comes_before_one_of_the_working_directory(
     )
     monkeypatch.chdir(other.parent)
     assert [path.resolve() for path in read_labels(table, least=1).paths] == [tmp_path / "set/sounds/first.wav"]
+
+
+def test_labels_of_audacity_below_a_header_are_named(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        _recording(tmp_path / f"{name}.wav", 5)
+        (tmp_path / f"{name}.txt").write_text("1.0\t2.0\tfrog\n3.0\t4.0\tbird\n")
+    (tmp_path / "two.txt").write_text("start\tend\tlabel\n1.0\t2.0\tfrog\n3.0\t4.0\tbird\n")
+    with pytest.warns(AudioWarning, match=r"two\.txt is left out: .* not in its first line; remove that line"):
+        labels = read_labels(tmp_path)
+    assert {path.name for path in labels.paths} == {"one.wav"}
 
 
 def test_tables_that_name_their_recordings(tmp_path: Path) -> None:

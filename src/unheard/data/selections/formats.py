@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Literal
 
 from unheard.data.tables import open_text, read_seconds, refuse_reversed
-from unheard.errors import DataError
+from unheard.errors import DataError, warn_audio
 
 Format = Literal["raven", "audacity"]
 BEGIN, END, OFFSET = "Begin Time (s)", "End Time (s)", "File Offset (s)"
@@ -52,7 +52,11 @@ def find_format(table: Path) -> Format | None:
     lines = _lines(table)
     if lines and BEGIN in lines[0][1]:
         return "raven"
-    first = next((cells for _, cells in lines if not cells[0].startswith("\\")), [])
+    rows = [cells for _, cells in lines if not cells[0].startswith("\\")]
+    labels = [len(cells) > 2 and _is_number(cells[0]) and _is_number(cells[1]) for cells in rows]
+    if any(labels) and not labels[0] and sum(labels) > len(labels) // 2:
+        warn_audio(f"{table} is left out: it has labels of Audacity, but not in its first line; remove that line")
+    first = rows[0] if rows else []
     return "audacity" if len(first) >= 2 and _is_number(first[0]) and _is_number(first[1]) else None
 
 
