@@ -129,6 +129,8 @@ def test_training_with_transformers_changes_what_unheard_loads(registered: Any, 
     model.save_pretrained(tmp_path / "hf")
     other = AutoModelForAudioClassification.from_pretrained(tmp_path / "hf")
     batch, labels = torch.from_numpy(wav)[None], torch.tensor([2])
+    with pytest.raises(ValueError, match=r"class numbers \(B,\), not of the shape \(1, 3\)"):
+        other(input_values=batch, labels=torch.eye(3)[2:])
     loss = other(input_values=batch, labels=labels).loss
     loss.backward()
     optimiser = torch.optim.SGD(other.parameters(), lr=0.1)

@@ -173,7 +173,10 @@ class UnheardForAudioClassification(UnheardPreTrainedModel):
         _frames, scenes, cls = embed_rows(whole, input_values, attention_mask)
         logits, loss = whole.logits(scenes, cls), None
         if labels is not None:
-            several = labels.ndim == 2
+            several = self.classifier.config.activation == "sigmoid"
+            if labels.shape != (logits.shape if several else logits.shape[:1]):
+                wanted = "0 and 1 (B, C)" if several else "class numbers (B,)"
+                raise ValueError(f"the labels of this model are {wanted}, not of the shape {tuple(labels.shape)}")
             target = labels if several else F.one_hot(labels, logits.shape[1])
             loss = clip_losses(logits.float(), target.float(), several).mean()
         out = SequenceClassifierOutput(loss=loss, logits=logits)
