@@ -27,6 +27,9 @@ SETTINGS = ("model.frames=32", "training.batch_size=4")
 @pytest.fixture
 def tasks(tmp_path: Path) -> Path:
     make_sounds(tmp_path / "tasks" / "noises", 40, seed=0)
+    files = sorted((tmp_path / "tasks").rglob("*.wav"))
+    rows = [f"{file.relative_to(tmp_path)},{('music', 'effects')[place % 2]}" for place, file in enumerate(files)]
+    (tmp_path / "corpus.csv").write_text("\n".join(["path,domain", *rows]) + "\n")
     return tmp_path / "tasks"
 
 
@@ -34,8 +37,8 @@ def test_arms_are_trained_once_and_tabled(
     tasks: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     folder, trained = tasks.parent, []
-    assert main(["data", "pack", str(tasks), "-o", str(folder / "spec")]) == 0
-    assert main(["data", "pack", str(tasks), "-o", str(folder / "wav"), "--store", "wav"]) == 0
+    assert main(["data", "pack", str(folder / "corpus.csv"), "-o", str(folder / "spec")]) == 0
+    assert main(["data", "pack", str(folder / "corpus.csv"), "-o", str(folder / "wav"), "--store", "wav"]) == 0
     stored = folder / "targets" / "yamnet"
     assert main(["data", "targets", str(folder / "wav"), "--teacher", "random-tiny", "-o", str(stored)]) == 0
     monkeypatch.setattr(choose, "pretrain", lambda *given, **more: (trained.append(given), pretrain(*given, **more))[1])
@@ -73,7 +76,7 @@ def test_a_model_of_every_arm_can_be_built(name: str, tmp_path: Path) -> None:
 
 def test_an_interrupted_run_is_not_scored(tasks: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = tasks.parent
-    assert main(["data", "pack", str(tasks), "-o", str(folder / "spec")]) == 0
+    assert main(["data", "pack", str(folder / "corpus.csv"), "-o", str(folder / "spec")]) == 0
 
     signals = [signal.SIGINT]
 

@@ -161,6 +161,8 @@ def test_blocks_read_every_window_once_and_a_few_shards_at_a_time(sounds: Path, 
         assert len(changes) == len(store.shards) - 1 and max(seen[:2]) < min(seen[2:])
         orders.append(clips.tolist())
     assert orders[0] != orders[1]
+    (tmp_path / "list.csv").write_text("path,domain\n" + "".join(f"{file},noise\n" for file in sounds.glob("*.wav")))
+    store = pack(open_corpus(tmp_path / "list.csv"), SMALL.frontend, tmp_path / "named", shard_bytes=SHARD)
     for other in ("data.balance=domain", "data.short_clips=join"):
         with pytest.raises(ConfigError, match=r"data.shuffle=blocks reads a few shards at a time"):
             sampler_of(store, override(SMALL, [*BLOCKS, other]))

@@ -285,7 +285,7 @@ def test_reads_a_labels_csv(tmp_path: Path) -> None:
         ("path,label\n", "has no rows"),
         ("path,label\na.wav,dog\nmissing.wav,cat\n", "1 files that do not exist, the first missing.wav"),
         ("path,label\na.wav,dog\n", "1 class .dog."),
-        ("path,label,split\na.wav,dog,train\na.wav,cat,later\n", "split 'later'"),
+        ("path,label,split,start\na.wav,dog,train,0\na.wav,cat,later,1\n", "split 'later'"),
         ("path,label,start\na.wav,dog,0\na.wav,cat,soon\n", "start of row 3 is 'soon'"),
     ],
 )
