@@ -209,6 +209,21 @@ def test_detections_of_the_saved_head_are_those_of_the_command(embedded: Served,
     assert none["spans"] == [] and none["scores"] == found["scores"]
 
 
+def test_a_file_that_is_replaced_is_scored_again(embedded: Served, served_folder: Path) -> None:
+    state = begin(embedded)
+    for _ in range(EVERY):
+        state = answer(embedded, state)
+    classifier, file = embedded.client.post("/api/labels/save").json()["folder"], served_folder / "low/low 05.wav"
+    asked = {"sound": embedded.ids()["low/low 05.wav"], "classifier": classifier, "threshold": 0.5}
+    content, first = file.read_bytes(), embedded.client.post("/api/spans", json=asked).json()
+    try:
+        soundfile.write(file, tone(170, 2.5), RATE)
+        second = embedded.client.post("/api/spans", json=asked).json()
+    finally:
+        file.write_bytes(content)
+    assert first["seconds"] == 1.0 and second["seconds"] == 2.5
+
+
 def test_a_recording_that_is_scored_in_part_has_its_whole_length(embedded: Served, monkeypatch) -> None:
     state = begin(embedded)
     for _ in range(EVERY):

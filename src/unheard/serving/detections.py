@@ -106,7 +106,7 @@ class Detections:
         return self._folder / name
 
     def scored(self, name: str, sound: str, plan: DetectionPlan, read: Read) -> Scored:
-        """Return the scores of the windows of a recording; computed once for each hop."""
+        """Return the scores of the windows of a recording; computed once for each version of it and each hop."""
         key = (name, sound, plan.hop)
         with self._lock:
             if key in self._scored:

@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Float32
 
 from unheard.addresses import named
+from unheard.audio.archives.members import file_state
 from unheard.audio.waveform import from_array, info, read
 from unheard.embedding.embedder import Model
 from unheard.embedding.embedding_model import EmbeddingModel
@@ -136,6 +137,12 @@ class Workbench:
         if self.library is not None and sound in self.library:
             return info(self.library.path(sound)).seconds
         return self.uploads.get(sound).seconds
+
+    def version(self, sound: str) -> str:
+        """Return the id of a sound with the state of its file, which changes when the file is replaced."""
+        if self.library is not None and sound in self.library:
+            return f"{sound} {file_state(self.library.path(sound))}"
+        return sound
 
     def part(self, sound: str, start: float, seconds: float | None, sample_rate: int | None = None) -> tuple[Wave, int]:
         """Return a part of a sound, mono.

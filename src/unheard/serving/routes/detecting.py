@@ -77,7 +77,7 @@ def _found(bench: Workbench, asked: SpansIn) -> tuple[Recording, Scored, Detecti
     def read(rate: int) -> Float32[np.ndarray, " S"]:
         return bench.part(asked.sound, 0.0, LONGEST, rate)[0]
 
-    scored = bench.detections.scored(asked.classifier, asked.sound, plan, read)
+    scored = bench.detections.scored(asked.classifier, bench.version(asked.sound), plan, read)
     return recording(bench.name(asked.sound), scored, plan), scored, plan
 
 
